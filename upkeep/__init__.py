@@ -1,0 +1,3 @@
+"""Upkeep keeps a deployed model right."""
+
+__version__ = "0.1.0"

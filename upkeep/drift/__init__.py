@@ -1,0 +1,1 @@
+"""Has the data moved? Profiles, statistics, detection and decay."""

@@ -1,0 +1,1 @@
+"""Metrics, slices, paired tests, fairness, and the gate."""

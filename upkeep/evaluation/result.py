@@ -1,0 +1,208 @@
+"""What an evaluation reports: records, for the gate, for JSON and for the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+VerdictName = Literal["pass", "fail", "insufficient"]
+RowSet = Literal["new", "old", "all", "validation"]
+"""Held-out rows newer than the champion; those of the periods it learned from; both; the training side's rows on
+which candidates are chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One model on one set of rows. A metric that is not defined there is None."""
+
+    rows: int
+    positives: int | None
+    """Rows of the positive class; None for more than two classes."""
+    metrics: dict[str, float | None]
+    """accuracy, precision, recall, f1, roc_auc, log_loss, brier, expected_calibration_error."""
+    intervals: dict[str, Interval]
+    """95 % bootstrap intervals of the metrics that have one."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Rows: true class; columns: predicted class; in the order of ``Evaluation.classes``."""
+    calibration: tuple[tuple[float, float, int], ...]
+    """Mean predicted probability, observed share, rows: a bin each (of the positive class, or of the top answer)."""
+    roc: tuple[tuple[float, float, float], ...]
+    """False-positive rate, true-positive rate, threshold; at most 200 points; empty for more than two classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """Candidate minus champion on the same rows, paired; positive is better for every metric but log_loss."""
+
+    metric: str
+    champion: float | None
+    candidate: float | None
+    difference: Interval | None
+    """In the better direction: above zero, the candidate is better, for log_loss too. None: not defined."""
+    confidence: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Champion and candidate on one set of rows."""
+
+    row_set: RowSet
+    periods: tuple[str, ...]
+    rows: int
+    groups: int | None
+    """Split groups (days, customers) that the rows come from: what is resampled; None: rows are resampled."""
+    differences: tuple[Difference, ...]
+    both_right: int
+    only_champion_right: int
+    """Negative flips: what the champion had right and the candidate has wrong."""
+    only_candidate_right: int
+    both_wrong: int
+    mcnemar_p: float | None
+    """Exact, two-sided."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceResult:
+    column: str
+    value: str
+    rows: int
+    positives: int | None
+    finding: Literal["better", "worse", "same", "insufficient"]
+    reason: str
+    champion: dict[str, float | None]
+    candidate: dict[str, float | None]
+    difference: Interval | None
+    """Of the gate's metric, in the better direction."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FairnessResult:
+    column: str
+    measure: str
+    """demographic_parity_difference, equalized_odds_difference or equal_opportunity_difference."""
+    finding: VerdictName
+    reason: str
+    candidate: Interval | None
+    champion: Interval | None
+    limit: float | None
+    """None: reported, not asked for."""
+    judged: tuple[str, ...]
+    """The groups that were large enough."""
+    too_small: tuple[str, ...]
+    by_group: dict[str, dict[str, float | None]]
+    """Group → selection_rate, true_positive_rate, false_positive_rate, rows, positives, of the candidate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """Permutation importance: what the metric loses when the column is shuffled (Breiman 2001), mean and sd."""
+
+    column: str
+    champion: tuple[float, float] | None
+    candidate: tuple[float, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    latency_ms_p50: float
+    latency_ms_p95: float
+    """Of answering one row, in this process."""
+    rows_per_second: float
+    """In batches of 1,000."""
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """A point of a learning curve or of ageing, on held-out rows."""
+
+    x: float
+    """Rows, or periods."""
+    label: str
+    score: Interval
+    rows: int
+    """Held-out rows it was scored on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """``how much data do I need`` and ``how often should I update``, with the sentence that answers."""
+
+    by_rows: tuple[CurvePoint, ...]
+    by_periods: tuple[CurvePoint, ...]
+    by_age: tuple[CurvePoint, ...]
+    """The champion's score on each period after the newest it learned from; x is the age in periods."""
+    more_data: str
+    more_often: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateResult:
+    name: str
+    strategy: str
+    model: str
+    """Digest of the model's bytes."""
+    validation: Scores | None
+    """None where there was only one candidate: nothing to choose."""
+    chosen: bool
+    note: str
+    """Why it was chosen or not."""
+    failed: str = ""
+    """The reason, when training or loading it failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """One rule of the gate and what it said."""
+
+    rule: str
+    """The spec's key: ``gate.better``, ``gate.slices[carrier=OO]``."""
+    finding: Literal["pass", "fail", "insufficient", "note"]
+    """``note`` informs and decides nothing."""
+    text: str
+    """One plain sentence with the numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    verdict: VerdictName
+    summary: str
+    """One plain sentence a person can repeat."""
+    case: Literal[
+        "first", "champion", "changed_features", "changed_classes", "champion_unreadable", "adopted_unknown"
+    ]
+    """Which comparison was possible; each has its documented outcome."""
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    metric: str
+    """The gate's metric."""
+    classes: tuple[str | bool | int, ...]
+    positive: str | bool | int | None
+    champion: str | None
+    """The version that serves; None: there is none."""
+    champion_model: str | None
+    candidates: tuple[CandidateResult, ...]
+    chosen: str | None
+    chosen_model: str | None
+    scores: dict[str, dict[str, Scores]]
+    """``champion`` or ``candidate`` → row set → scores."""
+    by_period: dict[str, dict[str, Scores]]
+    """``champion`` or ``candidate`` → period → scores on that period's held-out rows."""
+    paired: tuple[Paired, ...]
+    slices: tuple[SliceResult, ...]
+    fairness: tuple[FairnessResult, ...]
+    importance: tuple[Importance, ...]
+    cost: dict[str, Cost]
+    curves: Curves | None
+    verdict: Verdict
+    schema_version: int = 1

@@ -1,0 +1,1 @@
+"""Object storage: which versions exist, and what is in them."""

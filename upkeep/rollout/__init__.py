@@ -1,0 +1,1 @@
+"""The release repository: what should serve, as Git commits."""

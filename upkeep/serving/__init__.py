@@ -1,0 +1,1 @@
+"""Manifests for KServe, and what serves a model."""

@@ -1,0 +1,1 @@
+"""The model spec (``upkeep.yaml``): its shape, and how it is read."""

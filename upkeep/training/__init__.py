@@ -1,0 +1,1 @@
+"""The candidates: one module a strategy."""
