@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from upkeep.errors import IntegrityError, Where
 
@@ -54,7 +54,7 @@ def _adapter(kind: Any) -> Any:
 def from_json(kind: type[T], data: bytes, *, source: str = "") -> T:
     """A record read back, its schema checked. Raises :class:`IntegrityError` when it is not what it should be."""
     try:
-        return _adapter(kind).validate_json(data)  # type: ignore[no-any-return]
+        return cast(T, _adapter(cast(Any, kind)).validate_json(data))
     except ValueError as error:
         raise IntegrityError(
             f"this is not a readable {kind.__name__} record: {str(error).splitlines()[0]}",

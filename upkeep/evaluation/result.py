@@ -175,9 +175,7 @@ class Verdict:
     verdict: VerdictName
     summary: str
     """One plain sentence a person can repeat."""
-    case: Literal[
-        "first", "champion", "changed_features", "changed_classes", "champion_unreadable", "adopted_unknown"
-    ]
+    case: Literal["first", "champion", "changed_features", "changed_classes", "champion_unreadable", "adopted_unknown"]
     """Which comparison was possible; each has its documented outcome."""
     reasons: tuple[Reason, ...]
 
