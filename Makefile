@@ -1,0 +1,58 @@
+# Upkeep's commands. A fresh machine needs Python 3.11 and make; `make setup` does the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench compile lock clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY) ## a virtual environment with exactly the locked packages
+
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Upkeep needs Python 3.11 or newer")'
+	@echo "setting up $(VENV) (about a minute, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+demo: setup ## flights: first champion, a bad month refused, a better model proposed
+	@$(BIN)/python examples/flights/demo.py
+
+test: setup ## all tests
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+check: setup ## style, types, import direction, locks
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@rm -rf build && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --target build/installed .
+	@# components/ and pipelines/ are upkeep.components and upkeep.pipelines once installed: checked as users get them
+	@cd build/installed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p upkeep
+	@cd build/installed && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../.importlinter --no-cache
+	@! grep -nEi 'index-url|extra-index|https?://' requirements/*.txt || (echo "a lock file names an index" && false)
+
+format: setup ## put everything in its usual form
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+bench: setup ## measure, and write docs/benchmarks.md
+	@$(BIN)/python tests/benchmarks/run.py
+
+compile: setup ## the pipelines of the examples, as IR YAML
+	@for example in flights basics; do \
+	  $(BIN)/upkeep compile --spec examples/$$example/upkeep.yaml -o build/$$example.yaml || exit 1; done
+
+lock: ## resolve the dependencies anew (the locks name no index)
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	  --extra dev pyproject.toml -o requirements/dev.txt
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	  -c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
+	@echo uv | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header - -o requirements/uv.txt
+
+clean: ## remove what the targets made
+	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis examples/*/work
