@@ -6,7 +6,9 @@ writes the JSON Schema from them; the attribute docstrings are the descriptions 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -16,19 +18,77 @@ EDGE = ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_nam
 """pydantic's settings for every class here: an unknown key is an error."""
 
 
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*%\s*")
+
+
 def parse_share(value: object) -> object:
     """``"20%"`` → ``0.2``; anything else is left for pydantic to judge."""
-    if isinstance(value, str) and value.strip().endswith("%"):
-        try:
-            return float(value.strip()[:-1]) / 100
-        except ValueError:
-            return value
-    return value
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    return float(Decimal(match[1]) / 100) if match else value
 
 
-_Share = BeforeValidator(parse_share, json_schema_input_type=float | str)
-Share = Annotated[float, _Share, Ge(0), Le(1)]
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, dict) else tuple(value) if isinstance(value, list) else value
+
+
+_NUMBER = r"(\d+(\.\d+)?|\.\d+)\s*%\s*$"
+_PERCENT_0_TO_100 = r"^\s*(100(\.0+)?|\d?\d(\.\d+)?|\.\d+)\s*%\s*$"
+_PERCENT_ABOVE_0_BELOW_100 = r"^\s*(?!0*(\.0+)?\s*%)(\d?\d(\.\d+)?|\.\d+)\s*%\s*$"
+_PERCENT_ABOVE_0_BELOW_50 = r"^\s*(?!0*(\.0+)?\s*%)([0-4]?\d(\.\d+)?|\.\d+)\s*%\s*$"
+_PERCENT_ABOVE_50_BELOW_100 = r"^\s*(50\.\d*[1-9]\d*|5[1-9](\.\d+)?|[6-9]\d(\.\d+)?)\s*%\s*$"
+
+Share = Annotated[
+    float,
+    Ge(0),
+    Le(1),
+    BeforeValidator(
+        parse_share,
+        json_schema_input_type=Annotated[float, Ge(0), Le(1)] | Annotated[str, Field(pattern=_PERCENT_0_TO_100)],
+    ),
+]
 """A share of rows, requests or probability in [0, 1]; written ``0.2`` or ``20%``."""
+OpenShare = Annotated[
+    float,
+    Gt(0),
+    Lt(1),
+    BeforeValidator(
+        parse_share,
+        json_schema_input_type=Annotated[float, Gt(0), Lt(1)]
+        | Annotated[str, Field(pattern=_PERCENT_ABOVE_0_BELOW_100)],
+    ),
+]
+"""A share in (0, 1), neither end allowed."""
+Contamination = Annotated[
+    float,
+    Gt(0),
+    Lt(0.5),
+    BeforeValidator(
+        parse_share,
+        json_schema_input_type=Annotated[float, Gt(0), Lt(0.5)]
+        | Annotated[str, Field(pattern=_PERCENT_ABOVE_0_BELOW_50)],
+    ),
+]
+"""A share in (0, 0.5): outliers are never most of the rows."""
+Confidence = Annotated[
+    float,
+    Gt(0.5),
+    Lt(1),
+    BeforeValidator(
+        parse_share,
+        json_schema_input_type=Annotated[float, Gt(0.5), Lt(1)]
+        | Annotated[str, Field(pattern=_PERCENT_ABOVE_50_BELOW_100)],
+    ),
+]
+"""A confidence level in (0.5, 1); written ``0.95`` or ``95%``."""
+Points = Annotated[
+    float,
+    Ge(0),
+    BeforeValidator(
+        parse_share,
+        json_schema_input_type=Annotated[float, Ge(0)] | Annotated[str, Field(pattern=r"^\s*" + _NUMBER)],
+    ),
+]
+"""A value or a difference of a metric, not negative; ``0.02`` or ``2%``."""
 Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
 """A lower-case DNS label (RFC 1123) that starts with a letter."""
 Label = str | bool | int
@@ -37,6 +97,8 @@ Label = str | bool | int
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
+    """What the model is called, and who answers for it."""
+
     __pydantic_config__ = EDGE
     name: Name
     """The model's name: in the store, in Git and on the cluster."""
@@ -48,6 +110,8 @@ class Metadata:
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectStore:
+    """Where an ``s3://`` address leads."""
+
     __pydantic_config__ = EDGE
     endpoint: str | None = None
     """The S3 endpoint's URL; without one, AWS_ENDPOINT_URL or AWS itself. Credentials come from the environment."""
@@ -57,6 +121,8 @@ class ObjectStore:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
+    """The label: what is predicted."""
+
     __pydantic_config__ = EDGE
     column: str
     """The column that holds the label."""
@@ -70,6 +136,8 @@ class Target:
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
+    """The columns that the model sees, by kind."""
+
     __pydantic_config__ = EDGE
     numeric: tuple[str, ...] = ()
     """Columns of numbers (booleans count as 0 and 1)."""
@@ -86,6 +154,8 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnRule:
+    """What one column may hold."""
+
     __pydantic_config__ = EDGE
     min: float | None = None
     """A smaller number is quarantined."""
@@ -101,6 +171,8 @@ class ColumnRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
+    """When there is too much wrong with the data."""
+
     __pydantic_config__ = EDGE
     bad_rows: Share = 0.01
     """The share of quarantined rows, in any one period, past which the update stops."""
@@ -108,6 +180,8 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
+    """Which rows no training ever sees."""
+
     __pydantic_config__ = EDGE
     method: Literal["hash", "prequential", "random_state"] = "hash"
     """``hash``: a hash of the split key decides, for ever. ``prequential``: the newest period is scored before
@@ -129,6 +203,8 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Privacy:
+    """Columns that must not be written as they are."""
+
     __pydantic_config__ = EDGE
     drop: tuple[str, ...] = ()
     """Columns that are dropped before anything is written."""
@@ -140,11 +216,15 @@ class Privacy:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
+    """The rows to learn from."""
+
     __pydantic_config__ = EDGE
     source: str
     """A file, a folder or an s3:// address: CSV (plain or gzip) or Parquet, with or without ``period=…`` folders."""
     target: Target
+    """What is predicted."""
     features: Features
+    """The columns that the model sees, by kind."""
     period: Literal["day", "week", "month", "quarter", "year"] | None = None
     """The unit that data arrives in. Without ``period=…`` folders it is cut from ``time``; without ``time``, each
     file is a period, in the order of their names."""
@@ -157,8 +237,11 @@ class Data:
     slices: tuple[str, ...] = ()
     """Columns whose values are the subgroups on which quality and fairness are also measured."""
     limits: Limits = Limits()
+    """When there is too much wrong with the data."""
     split: Split = Split()
+    """Which rows no training ever sees."""
     privacy: Privacy = Privacy()
+    """Columns that must not be written as they are."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     """The delimiter of CSV files."""
     encoding: str = "utf-8"
@@ -167,6 +250,8 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Outliers:
+    """How outliers are told, and what is done with them."""
+
     __pydantic_config__ = EDGE
     method: Literal["none", "quantile", "iqr", "isolation_forest"] = "none"
     """How an outlier is told: outside two quantiles; beyond ``factor`` interquartile ranges of the quartiles; by an
@@ -174,20 +259,26 @@ class Outliers:
     action: Literal["clip", "drop", "flag"] = "clip"
     """``clip`` to the fence (not for isolation_forest); ``drop`` from training only; ``flag`` as a feature."""
     quantiles: tuple[Share, Share] = (0.001, 0.999)
+    """The two quantiles of ``method: quantile``, the lower first."""
     factor: Annotated[float, Gt(0)] = 3.0
-    contamination: Annotated[float, Gt(0), Lt(0.5)] = 0.01
+    """``method: iqr``: how many interquartile ranges beyond the quartiles the fence stands."""
+    contamination: Contamination = 0.01
     """The share that an isolation forest calls outliers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
+    """How columns become numbers. All of it is fitted on training rows and lives inside the model."""
+
     __pydantic_config__ = EDGE
     outliers: Outliers = Outliers()
+    """How outliers are told, and what is done with them."""
     impute_numeric: Literal["median", "mean", "zero", "none"] = "median"
     """``none`` leaves nulls to an estimator that takes them (HistGradientBoosting does)."""
     impute_categorical: Literal["missing", "most_frequent"] = "missing"
     """``missing`` makes null a category of its own."""
     scale: Literal["standard", "robust", "min_max", "none"] = "standard"
+    """How numeric columns are scaled. Trees do not mind either way."""
     encode: Literal["auto", "one_hot", "ordinal"] = "auto"
     """``auto``: ordinal for trees, one_hot otherwise."""
     max_categories: Annotated[int, Ge(2)] = 200
@@ -197,10 +288,13 @@ class Preprocess:
         "day_of_week",
         "day_of_year",
     )
+    """The parts of a datetime column that become features."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DriftThresholds:
+    """Effects smaller than these are not drift, however significant."""
+
     __pydantic_config__ = EDGE
     ks: Annotated[float, Gt(0), Lt(1)] = 0.1
     """Numeric columns: the Kolmogorov–Smirnov distance that counts as an effect."""
@@ -214,9 +308,12 @@ class DriftThresholds:
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
+    """When a change of the data counts."""
+
     __pydantic_config__ = EDGE
     thresholds: DriftThresholds = DriftThresholds()
-    false_discovery_rate: Annotated[float, Gt(0), Lt(1)] = 0.05
+    """Effects smaller than these are not drift, however significant."""
+    false_discovery_rate: OpenShare = 0.05
     """Benjamini–Hochberg's level over all columns."""
     min_rows: Annotated[int, Ge(2)] = 200
     """Fewer rows on either side: ``insufficient``."""
@@ -228,27 +325,34 @@ class Drift:
     """Rows of each side that the two-sample classifier learns from; 0 turns it off."""
 
 
-SearchRange = tuple[float, float]
-
-
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
+    """One parameter: ``low`` and ``high``, or ``choices``."""
+
     __pydantic_config__ = EDGE
     low: float | None = None
+    """The smallest value."""
     high: float | None = None
+    """The largest value."""
     log: bool = False
     """Search on a logarithmic scale."""
     integer: bool = False
+    """Whole numbers only."""
     choices: tuple[Any, ...] | None = None
+    """The values to choose from, in place of a range."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
+    """A search for parameters with Optuna, in a budget."""
+
     __pydantic_config__ = EDGE
     space: dict[str, SearchSpace]
     """What is searched: a parameter of the estimator, and its range or choices."""
     trials: Annotated[int, Ge(1)] = 20
+    """At most this many trials."""
     seconds: Annotated[float, Gt(0)] = 600
+    """No new trial starts after this many seconds."""
     folds: Annotated[int, Ge(2)] = 3
     """Cross-validation folds; whole periods where there are that many."""
 
@@ -259,13 +363,17 @@ class Retrain:
 
     __pydantic_config__ = EDGE
     name: Name
+    """The candidate's name, unlike any other's."""
     strategy: Literal["retrain"]
+    """Train anew."""
     estimator: str
     """A scikit-learn classifier's import path."""
     params: dict[str, Any] = field(default_factory=dict)
+    """The estimator's own parameters."""
     window: Annotated[int, Ge(1)] | None = None
     """Only the newest N periods."""
     search: Search | None = None
+    """Search for better parameters within a budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,14 +382,19 @@ class Incremental:
 
     __pydantic_config__ = EDGE
     name: Name
+    """The candidate's name, unlike any other's."""
     strategy: Literal["incremental"]
+    """Go on learning."""
     estimator: str
     """A scikit-learn classifier's import path; it must have ``partial_fit``."""
     params: dict[str, Any] = field(default_factory=dict)
+    """The estimator's own parameters."""
     rehearsal: Share = 0.2
     """Old rows mixed in, as a share of the new rows."""
     epochs: Annotated[int, Ge(1)] = 5
+    """Passes over the new rows."""
     batch_rows: Annotated[int, Ge(1)] = 1000
+    """Rows a ``partial_fit`` call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,10 +403,13 @@ class Ensemble:
 
     __pydantic_config__ = EDGE
     name: Name
+    """The candidate's name, unlike any other's."""
     strategy: Literal["ensemble"]
+    """Put others together."""
     members: Annotated[tuple[str, ...], MinLen(2)]
     """Names of other candidates, or ``champion``."""
     method: Literal["soft_vote", "stacking"] = "soft_vote"
+    """``soft_vote``: the weighted mean of the probabilities. ``stacking``: a final estimator learns to weigh them."""
     weights: tuple[Annotated[float, Gt(0)], ...] | None = None
     """Weights of a soft vote, in the order of the members."""
 
@@ -304,10 +420,13 @@ class Custom:
 
     __pydantic_config__ = EDGE
     name: Name
+    """The candidate's name, unlike any other's."""
     strategy: Literal["custom"]
+    """Your own code."""
     function: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
     """``package.module:function``; called with a TrainingTask, returns a fitted scikit-learn estimator."""
     params: dict[str, Any] = field(default_factory=dict)
+    """Passed on to the function."""
 
 
 Candidate = Annotated[Retrain | Incremental | Ensemble | Custom, Field(discriminator="strategy")]
@@ -316,25 +435,32 @@ MetricName = Literal["accuracy", "precision", "recall", "f1", "roc_auc", "log_lo
 
 @dataclass(frozen=True, kw_only=True)
 class Better:
+    """How much better than the champion a candidate must be."""
+
     __pydantic_config__ = EDGE
     metric: MetricName = "f1"
-    by: Annotated[float, Ge(0)] = 0.0
+    """What is compared; for two classes with ``data.target.positive`` set, that of the positive class."""
+    by: Points = 0.0
     """The least difference of the estimates, in the metric's own unit, in the better direction."""
-    confidence: Annotated[float, _Share, Gt(0.5), Lt(1)] = 0.95
+    confidence: Confidence = 0.95
     """The difference's interval at this level must lie above zero."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OldRows:
+    """What may be lost on the rows that the champion knows."""
+
     __pydantic_config__ = EDGE
-    worse_by_at_most: Annotated[float, _Share, Ge(0)] = 0.02
+    worse_by_at_most: Points = 0.02
     """How much worse than the champion, at most, on held-out rows of the periods the champion learned from."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SliceRule:
+    """What may be lost in any one slice."""
+
     __pydantic_config__ = EDGE
-    worse_by_at_most: Annotated[float, _Share, Ge(0)] = 0.05
+    worse_by_at_most: Points = 0.05
     """Fails a slice that is worse than the champion by more, beyond doubt (the interval's better end too)."""
     min_rows: Annotated[int, Ge(1)] = 100
     """Smaller slices are listed as insufficient."""
@@ -342,12 +468,17 @@ class SliceRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Fairness:
+    """How far apart the groups of one slice column may be."""
+
     __pydantic_config__ = EDGE
     column: str
     """One of ``data.slices``."""
     demographic_parity_difference: Share | None = None
+    """The widest gap between groups in the share that is called positive."""
     equalized_odds_difference: Share | None = None
+    """The widest gap in the true or the false positive rate, whichever is wider."""
     equal_opportunity_difference: Share | None = None
+    """The widest gap in the true positive rate."""
     min_rows: Annotated[int, Ge(1)] = 100
     """A group needs this many rows (and, for a rate among positives, as many positives ÷ 5) to be judged."""
     not_worse_than_champion: bool = False
@@ -356,22 +487,35 @@ class Fairness:
 
 @dataclass(frozen=True, kw_only=True)
 class Budgets:
+    """What the model may cost."""
+
     __pydantic_config__ = EDGE
     latency_ms: Annotated[float, Gt(0)] | None = None
     """The 95th percentile of answering one row, in milliseconds."""
     size_mb: Annotated[float, Gt(0)] | None = None
+    """The size of the model's files, in megabytes (10⁶ bytes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
+    """What a candidate must show, before it becomes a challenger."""
+
     __pydantic_config__ = EDGE
     better: Better = Better()
-    at_least: dict[MetricName, float] = field(default_factory=dict)
+    """How much better than the champion."""
+    at_least: dict[MetricName, Points] = field(default_factory=dict)
     """Values the candidate itself must reach on the held-out rows (for log_loss: at most)."""
     old: OldRows = OldRows()
+    """What may be lost on the rows that the champion knows."""
     slices: SliceRule = SliceRule()
-    fairness: tuple[Fairness, ...] = ()
+    """What may be lost in any one slice."""
+    fairness: Annotated[
+        tuple[Fairness, ...],
+        BeforeValidator(_as_tuple, json_schema_input_type=Fairness | tuple[Fairness, ...]),
+    ] = ()
+    """One rule or a list of them: how far apart the groups of a slice column may be."""
     budgets: Budgets = Budgets()
+    """What the model may cost."""
     min_rows: Annotated[int, Ge(1)] = 200
     """Fewer held-out rows newer than the champion: ``insufficient``."""
     resamples: Annotated[int, Ge(200)] = 2000
@@ -380,8 +524,11 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
+    """How the model is served on the cluster."""
+
     __pydantic_config__ = EDGE
     namespace: Name = "models"
+    """The Kubernetes namespace."""
     traffic: Literal["route", "canary", "knative"] = "route"
     """The traffic driver."""
     host: str = ""
@@ -391,33 +538,47 @@ class Serving:
     runtime: str = "upkeep-server"
     """The ServingRuntime that loads the model."""
     service_account: str = "upkeep-server"
+    """The service account that may read the store."""
     min_replicas: Annotated[int, Ge(1)] = 1
+    """Replicas that always run."""
     max_replicas: Annotated[int, Ge(1)] = 3
+    """Replicas under load."""
     resources: dict[str, str] = field(default_factory=lambda: {"cpu": "500m", "memory": "1Gi"})
+    """What one replica asks for, in Kubernetes' units."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Margin:
+    """How much worse than the champion the canary may be, on live traffic."""
+
     __pydantic_config__ = EDGE
     errors: Share = 0.005
+    """The share of failed requests."""
     accuracy: Share = 0.02
+    """Accuracy, once labels arrive."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
+    """How a challenger gets the traffic."""
+
     __pydantic_config__ = EDGE
     repository: str = ""
     """The Git repository that is applied: a path or a URL. The default is a bare one beside the local store."""
     branch: str = "main"
+    """The branch that is applied."""
     path: str = ""
     """The model's folder in the repository; the default is ``models/<name>``."""
     steps: tuple[Share, ...] = (0.05, 0.25, 0.5)
     """The canary's shares of the traffic, rising."""
     margin: Margin = Margin()
+    """How much worse than the champion the canary may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateWhen:
+    """What starts an update by itself."""
+
     __pydantic_config__ = EDGE
     schedule: str = ""
     """Five-field cron."""
@@ -427,10 +588,13 @@ class UpdateWhen:
 
 @dataclass(frozen=True, kw_only=True)
 class Monitoring:
+    """What is watched while the model serves."""
+
     __pydantic_config__ = EDGE
     labels: str = ""
     """Where labels arrive later: a folder or an s3:// address."""
     update_when: UpdateWhen = UpdateWhen()
+    """What starts an update by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -439,19 +603,31 @@ class ModelSpec:
 
     __pydantic_config__ = EDGE
     metadata: Metadata
+    """What the model is called, and who answers for it."""
     data: Data
+    """The rows to learn from."""
     candidates: Annotated[tuple[Candidate, ...], MinLen(1)]
+    """The models that each update trains."""
     api_version: Annotated[Literal["upkeep.dev/v1alpha1"], Field(alias="apiVersion")] = "upkeep.dev/v1alpha1"
+    """The version of this file's format."""
     kind: Literal["Model"] = "Model"
+    """What the file describes."""
     store: str = ".upkeep"
     """The object store: a folder or ``s3://bucket/prefix``."""
     object_store: ObjectStore = ObjectStore()
+    """Where an ``s3://`` address leads."""
     preprocess: Preprocess = Preprocess()
+    """How columns become numbers."""
     drift: Drift = Drift()
+    """When a change of the data counts."""
     gate: Gate = Gate()
+    """What a candidate must show, before it becomes a challenger."""
     serving: Serving = Serving()
+    """How the model is served on the cluster."""
     rollout: Rollout = Rollout()
+    """How a challenger gets the traffic."""
     monitoring: Monitoring = Monitoring()
+    """What is watched while the model serves."""
     estimators: tuple[str, ...] = ()
     """Import paths allowed as estimators, and when a model is loaded, beyond scikit-learn's own."""
     seed: int = 0
