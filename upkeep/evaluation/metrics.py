@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Codes = npt.NDArray[np.unsignedinteger[Any]] | npt.NDArray[np.signedinteger[Any]]
+Codes = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 
 COUNTED = ("accuracy", "precision", "recall", "f1")
@@ -74,10 +74,8 @@ def confusion_counts(
         for (codes, values), counts in zip(slices, by_slice, strict=True):
             np.multiply(codes[start:stop], cells, out=combined[:size], casting="unsafe", dtype=np.intp)
             np.add(combined[:size], answer[:size], out=combined[:size])
-            counts += np.bincount(combined[:size], minlength=values * cells)
-    shaped = [
-        counts.reshape(values, classes, classes) for (_, values), counts in zip(slices, by_slice, strict=True)
-    ]
+            np.add(counts, np.bincount(combined[:size], minlength=values * cells), out=counts)
+    shaped = [counts.reshape(values, classes, classes) for (_, values), counts in zip(slices, by_slice, strict=True)]
     return (shaped[0].sum(axis=0) if shaped else whole.reshape(classes, classes)), shaped
 
 
@@ -183,7 +181,9 @@ def brier(truth: Codes, probabilities: npt.NDArray[Any], positive: int | None) -
         return None
     if positive is not None:
         return float(np.mean((probabilities[:, positive] - (truth == positive)) ** 2))
-    total = sum(float(np.sum((probabilities[:, code] - (truth == code)) ** 2)) for code in range(probabilities.shape[1]))
+    total = sum(
+        float(np.sum((probabilities[:, code] - (truth == code)) ** 2)) for code in range(probabilities.shape[1])
+    )
     return total / len(truth) / (2 if probabilities.shape[1] == 2 else 1)
 
 
@@ -204,9 +204,7 @@ def calibration(
     rows = np.bincount(bins, minlength=BINS)
     means = np.bincount(bins, weights=scores, minlength=BINS)
     shares = np.bincount(bins, weights=outcome, minlength=BINS)
-    return tuple(
-        (float(means[i] / rows[i]), float(shares[i] / rows[i]), int(rows[i])) for i in range(BINS) if rows[i]
-    )
+    return tuple((float(means[i] / rows[i]), float(shares[i] / rows[i]), int(rows[i])) for i in range(BINS) if rows[i])
 
 
 def expected_calibration_error(bins: Sequence[tuple[float, float, int]]) -> float | None:

@@ -65,7 +65,7 @@ class Paired:
     only_candidate_right: int
     both_wrong: int
     mcnemar_p: float | None
-    """Exact, two-sided."""
+    """Exact, two-sided; None where rows come in groups, since it supposes that rows are independent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,8 @@ class FairnessResult:
     column: str
     measure: str
     """demographic_parity_difference, equalized_odds_difference or equal_opportunity_difference."""
-    finding: VerdictName
+    finding: Literal["pass", "fail", "insufficient", "note"]
+    """``note``: reported, with no limit to judge it by."""
     reason: str
     candidate: Interval | None
     champion: Interval | None
@@ -98,6 +99,10 @@ class FairnessResult:
     too_small: tuple[str, ...]
     by_group: dict[str, dict[str, float | None]]
     """Group → selection_rate, true_positive_rate, false_positive_rate, rows, positives, of the candidate."""
+    change: Interval | None = None
+    """Candidate minus champion, paired: above zero, the gap between groups grew."""
+    against_champion: bool = False
+    """The limit bounds the change, not the value."""
 
 
 @dataclass(frozen=True, kw_only=True)
