@@ -624,12 +624,7 @@ def _bounds(key: str, value: Any, node: dict[str, Any], context: dict[str, Any])
     if not words:
         words = [f"within {next(iter(context.values()), 'its limits')}"]
     fix = f"write a number that is {' and '.join(words)}"
-    if (
-        isinstance(value, int | float)
-        and 1 < value <= 100
-        and "maximum" in json.dumps(node)
-        and "%" in json.dumps(node)
-    ):
+    if isinstance(value, int | float) and 1 < value <= 100 and _takes_percent(value, branches):
         fix = f"did you mean `{key}: {value:g}%`?"
     return f"`{key}` must be {' and '.join(words)}, and is {_shown(value)}", fix
 
@@ -662,17 +657,13 @@ def _pattern(key: str, value: Any) -> tuple[str, str]:
 
 
 def _repaired(document: dict[str, Any], failed: _Failed) -> dict[str, Any]:
-    """The document with misspelt keys renamed and what is wrong left out."""
+    """The document with misspelt keys renamed and wrong values left out (not list items: others would move up)."""
     repaired = copy.deepcopy(document)
     for path, meant in failed.rename:
         above = _get(repaired, path[:-1])
-        if isinstance(above, dict) and path[-1] in above:
-            above.setdefault(meant, above.pop(path[-1]))
-    # Later items of a list go first, so that the places of the earlier ones hold.
-    for path in sorted(failed.drop, key=lambda each: [str(part).zfill(9) for part in each], reverse=True):
+        above.setdefault(meant, above.pop(path[-1]))
+    for path in failed.drop:
         above = _get(repaired, path[:-1])
         if isinstance(above, dict):
             above.pop(path[-1], None)
-        elif isinstance(above, list) and isinstance(path[-1], int) and path[-1] < len(above):
-            del above[path[-1]]
     return repaired

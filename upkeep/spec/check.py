@@ -1,0 +1,828 @@
+"""Rules between the keys of a spec: what no single key can say. Each rule is a generator of problems.
+
+Whether the data has the columns that the spec names is for those who open the data.
+"""
+
+from __future__ import annotations
+
+import codecs
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from upkeep.errors import Problem, SpecError
+from upkeep.spec.load import Positions, missing_repository, nearest, read
+from upkeep.spec.model import ColumnRule, Custom, Ensemble, Incremental, Label, ModelSpec, Retrain, SearchSpace
+
+CALENDAR_GROUPS = ("day", "week", "month")
+RESERVED_COLUMNS = ("_period", "_part", "_group", "_row", "_reason", "_file", "_row_number")
+"""Columns that Upkeep adds to the rows it prepares."""
+LONGEST_LABEL = 63
+"""A DNS label's length (RFC 1123), and so a Kubernetes service's."""
+COMMON_CLASSIFIERS = (
+    "sklearn.ensemble.HistGradientBoostingClassifier",
+    "sklearn.ensemble.RandomForestClassifier",
+    "sklearn.ensemble.ExtraTreesClassifier",
+    "sklearn.ensemble.GradientBoostingClassifier",
+    "sklearn.linear_model.LogisticRegression",
+    "sklearn.linear_model.SGDClassifier",
+    "sklearn.naive_bayes.GaussianNB",
+    "sklearn.naive_bayes.MultinomialNB",
+    "sklearn.neighbors.KNeighborsClassifier",
+    "sklearn.neural_network.MLPClassifier",
+    "sklearn.svm.SVC",
+    "sklearn.tree.DecisionTreeClassifier",
+)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A spec that passed, as written; ``warnings`` are worth a person's look."""
+
+    spec: ModelSpec
+    positions: Positions
+    warnings: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class _Context:
+    spec: ModelSpec
+    positions: Positions
+    environ: Mapping[str, str]
+
+    def error(self, message: str, fix: str, *path: str | int) -> Problem:
+        return Problem(message, self.positions.where(*path), fix)
+
+    def warning(self, message: str, fix: str, *path: str | int) -> Problem:
+        return Problem(message, self.positions.where(*path), fix, severity="warning")
+
+
+Rule = Callable[[_Context], Iterator[Problem]]
+
+
+def load_checked(path: str | Path, environ: Mapping[str, str]) -> Checked:
+    """The spec at ``path`` after both looks: at each key, and between keys.
+
+    ``environ`` holds the environment's variables. Raises :class:`SpecError` with all problems of both looks;
+    warnings alone do not raise.
+    """
+    parsed = read(path)
+    spec = parsed.spec or parsed.repaired
+    found = check(spec, parsed.positions, environ) if spec is not None else []
+    problems = list(parsed.problems)
+    reported = {problem.where.field for problem in problems}
+    problems += [problem for problem in found if problem.where.field not in reported]
+    if parsed.spec is None or any(problem.severity == "error" for problem in problems):
+        raise SpecError(problems=tuple(sorted(problems, key=_place)))
+    return Checked(parsed.spec, parsed.positions, tuple(problems))
+
+
+def check(spec: ModelSpec, positions: Positions, environ: Mapping[str, str]) -> list[Problem]:
+    """What is wrong between the keys of ``spec``, in the order of the file; ``severity`` tells errors from warnings."""
+    context = _Context(spec, positions, environ)
+    return sorted((problem for rule in RULES for problem in rule(context)), key=_place)
+
+
+def _place(problem: Problem) -> tuple[int, int]:
+    return problem.where.line or 0, problem.where.column or 0
+
+
+def parse_decay(text: str) -> tuple[int, int, str]:
+    """``2 of 3 days`` → ``(2, 3, "day")``. Raises ``ValueError`` with the reason."""
+    match = re.fullmatch(r"\s*(\d+)\s+of\s+(\d+)\s+(hour|day|week|month|quarter|year)s?\s*", text)
+    if not match:
+        raise ValueError("it does not read like `2 of 3 days`")
+    some, of, unit = int(match[1]), int(match[2]), match[3]
+    if not 1 <= some <= of:
+        raise ValueError(f"{some} of {of} can never happen" if some > of else "it would always hold")
+    return some, of, unit
+
+
+# --- names and places ----------------------------------------------------------------------------------------------
+
+
+def _model_name(c: _Context) -> Iterator[Problem]:
+    name = c.spec.name
+    if re.search(r"-v[0-9]+$", name):
+        yield c.error(
+            f"the name {name} ends like a version: its route would be another model's service",
+            f"for example `name: {re.sub(r'-v[0-9]+$', '', name)}`",
+            "metadata",
+            "name",
+        )
+    service = f"{name}-v9999-predictor"
+    if len(service) > LONGEST_LABEL:
+        yield c.error(
+            f"the name is too long: {service} has {len(service)} characters, and a service may have {LONGEST_LABEL}",
+            f"use at most {LONGEST_LABEL - len('-v9999-predictor')} characters",
+            "metadata",
+            "name",
+        )
+
+
+def _addresses(c: _Context) -> Iterator[Problem]:
+    spec = c.spec
+    for text, *path in (
+        (spec.store, "store"),
+        (spec.data.source, "data", "source"),
+        (spec.monitoring.labels, "monitoring", "labels"),
+    ):
+        scheme, _, rest = text.partition("://") if "://" in text else ("", "", text)
+        if not text and path != ["monitoring", "labels"]:
+            yield c.error(f"`{path[-1]}` is empty", "give a folder or an s3:// address", *path)
+        elif scheme not in ("", "s3", "file"):
+            yield c.error(f"{scheme}:// is no address that Upkeep can open", "use a folder, file:// or s3://", *path)
+        elif scheme == "s3" and not rest.split("/")[0]:
+            yield c.error(f"{text} names no bucket", "write s3://bucket/prefix", *path)
+    endpoint = spec.object_store.endpoint
+    if endpoint is not None and (urlsplit(endpoint).scheme not in ("http", "https") or not urlsplit(endpoint).netloc):
+        yield c.error(
+            f"{endpoint} is no URL of an S3 endpoint",
+            "for example `endpoint: http://localhost:9000`",
+            "object_store",
+            "endpoint",
+        )
+    missing = missing_repository(spec, c.positions.where("rollout", "repository"))
+    if missing is not None:
+        yield missing
+    folder = PurePosixPath(spec.rollout.path)
+    if folder.is_absolute() or ".." in folder.parts:
+        yield c.error(
+            f"{spec.rollout.path} does not stay inside the repository",
+            f"for example `path: models/{spec.name}`",
+            "rollout",
+            "path",
+        )
+
+
+def _csv(c: _Context) -> Iterator[Problem]:
+    try:
+        codecs.lookup(c.spec.data.encoding)
+    except (LookupError, ValueError):
+        meant = nearest(c.spec.data.encoding, ("utf-8", "utf-16", "latin-1", "cp1252", "ascii"))
+        fix = f"did you mean `{meant}`?" if meant else "for example utf-8, latin-1 or cp1252"
+        yield c.error(f"there is no encoding {c.spec.data.encoding!r}", fix, "data", "encoding")
+    if c.spec.data.delimiter in '\n\r"':
+        yield c.error("a CSV file cannot be cut at this character", "write `,`, `;` or `\\t`", "data", "delimiter")
+
+
+# --- columns -------------------------------------------------------------------------------------------------------
+
+
+def _target(c: _Context) -> Iterator[Problem]:
+    data, target = c.spec.data, c.spec.data.target
+    column = target.column
+    for key in ("numeric", "categorical", "datetime"):
+        names = getattr(data.features, key)
+        if column in names:
+            yield c.error(
+                f"the target `{column}` is among the features: the model would read the answer",
+                "remove it from the features",
+                *("data", "features", key, names.index(column)),
+            )
+    for used, path in (
+        (data.id, ("data", "id")),
+        (data.time, ("data", "time")),
+        (data.split.group, ("data", "split", "group")),
+    ):
+        if used == column:
+            yield c.error(f"the target `{column}` cannot be the {path[-1]} as well", "name another column", *path)
+    if column in data.slices:
+        yield c.error(
+            f"the target `{column}` is among the slices: every row of such a slice has the same label",
+            "remove it from the slices",
+            *("data", "slices", data.slices.index(column)),
+        )
+    for key in ("drop", "hash"):
+        names = getattr(data.privacy, key)
+        if column in names:
+            verb = {"drop": "dropped", "hash": "hashed"}[key]
+            yield c.error(
+                f"the target `{column}` cannot be {verb}: nothing would be left to learn",
+                f"remove it from `{key}`",
+                *("data", "privacy", key, names.index(column)),
+            )
+
+
+def _classes(c: _Context) -> Iterator[Problem]:
+    target, path = c.spec.data.target, ("data", "target")
+    kind = _label_kind(target.positive) if target.positive is not None else ""
+    if target.classes is None:
+        return
+    if len(target.classes) < 2:
+        yield c.error("there must be two classes at least", "list all labels that may occur", *path, "classes")
+    kinds = sorted({_label_kind(label) for label in target.classes})
+    if len(kinds) > 1:
+        yield c.error(
+            f"the classes mix {' and '.join(kinds)}: a column holds one of them",
+            "write all labels alike; quote those that are text",
+            *(*path, "classes"),
+        )
+    for index, label in enumerate(target.classes):
+        if _same_label(label, target.classes[:index]):
+            yield c.error(f"the class {_shown(label)} is there twice", "remove one", *path, "classes", index)
+    if target.positive is not None and len(kinds) == 1 and not _same_label(target.positive, target.classes):
+        others = ", ".join(_shown(label) for label in target.classes)
+        hint = f" (it is {kind}, they are {kinds[0]})" if kind != kinds[0] else ""
+        yield c.error(
+            f"the positive class {_shown(target.positive)} is none of the classes{hint}",
+            f"write one of {others}",
+            *(*path, "positive"),
+        )
+    if target.positive is not None and len(target.classes) > 2:
+        yield c.error(
+            f"a positive class is for two classes; there are {len(target.classes)}",
+            "remove `positive`: the metrics are macro averages then",
+            *(*path, "positive"),
+        )
+
+
+def _label_kind(label: Label) -> str:
+    return "true/false" if isinstance(label, bool) else "numbers" if isinstance(label, int) else "text"
+
+
+def _same_label(label: Label, others: Iterable[Label]) -> bool:
+    return any(type(label) is type(other) and label == other for other in others)
+
+
+def _shown(label: Label) -> str:
+    return str(label).lower() if isinstance(label, bool) else repr(label)
+
+
+def _features(c: _Context) -> Iterator[Problem]:
+    data = c.spec.data
+    if not data.features.all:
+        yield c.error("there are no features", "list columns under `numeric` or `categorical`", "data", "features")
+    seen: dict[str, str] = {}
+    for key in ("numeric", "categorical", "datetime"):
+        for index, name in enumerate(getattr(data.features, key)):
+            if name in seen:
+                yield c.error(
+                    f"the feature `{name}` is here twice; it is under `{seen[name]}` already",
+                    "keep it in one place",
+                    *("data", "features", key, index),
+                )
+            seen.setdefault(name, key)
+            if name == data.id:
+                yield c.warning(
+                    f"the id `{name}` is a feature: a model can learn rows by heart, and new rows have new ids",
+                    "remove it from the features",
+                    *("data", "features", key, index),
+                )
+    if data.features.datetime and not c.spec.preprocess.dates:
+        yield c.error(
+            "no part of a date becomes a feature, but there are datetime columns",
+            "list parts such as hour or day_of_week, or remove the columns",
+            *("preprocess", "dates"),
+        )
+    if data.id is not None and data.id == data.time:
+        yield c.error(f"`{data.id}` cannot be both the id and the time", "name another column", "data", "id")
+
+
+def _column_names(c: _Context) -> Iterator[Problem]:
+    data = c.spec.data
+    named: list[tuple[str, tuple[str | int, ...]]] = [(data.target.column, ("data", "target", "column"))]
+    named += [(name, ("data", key)) for key, name in (("id", data.id), ("time", data.time)) if name is not None]
+    if data.split.group is not None:
+        named.append((data.split.group, ("data", "split", "group")))
+    for key in ("numeric", "categorical", "datetime"):
+        named += [(name, ("data", "features", key, i)) for i, name in enumerate(getattr(data.features, key))]
+    named += [(name, ("data", "slices", index)) for index, name in enumerate(data.slices)]
+    for name, path in named:
+        if not name.strip():
+            yield c.error("a column's name is empty", "write the name of a column", *path)
+        elif name in RESERVED_COLUMNS:
+            yield c.error(f"`{name}` is a column that Upkeep adds itself", "rename the column in the data", *path)
+    for key, names in (
+        ("slices", data.slices),
+        ("privacy.drop", data.privacy.drop),
+        ("privacy.hash", data.privacy.hash),
+    ):
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield c.error(f"`{name}` is in `{key}` twice", "remove one of them", "data", *key.split("."), index)
+
+
+def _privacy(c: _Context) -> Iterator[Problem]:
+    data, privacy = c.spec.data, c.spec.data.privacy
+    uses = _uses(c.spec)
+    for index, name in enumerate(privacy.drop):
+        path = ("data", "privacy", "drop", index)
+        for use in uses.get(name, ()):
+            if use != "target":
+                yield c.error(
+                    f"`{name}` is dropped before anything is written, and cannot be {use}",
+                    "remove it here or there; `hash` keeps a column's values apart without showing them",
+                    *path,
+                )
+        if name in privacy.hash:
+            yield c.error(f"`{name}` cannot be both dropped and hashed", "keep it in one of the lists", *path)
+    for index, name in enumerate(privacy.hash):
+        path = ("data", "privacy", "hash", index)
+        if name in data.features.numeric or name in data.features.datetime or name == data.time:
+            kind = "a number" if name in data.features.numeric else "a time"
+            yield c.error(
+                f"`{name}` is used as {kind}, and a hash is text",
+                "make it categorical, or do not hash it",
+                *path,
+            )
+        elif name not in uses:
+            yield c.warning(
+                f"`{name}` is hashed but used by nothing: it is not written anyway", "remove it here", *path
+            )
+    if privacy.hash:
+        value = c.environ.get(privacy.key, "")
+        if not value:
+            yield c.error(
+                f"the environment has no {privacy.key}, the key of the keyed hash",
+                f"set it, for example `export {privacy.key}=$(openssl rand -hex 32)`, and keep it: "
+                "another key gives other hashes",
+                *("data", "privacy", "hash"),
+            )
+        elif len(value) < 16:
+            yield c.warning(
+                f"the key in {privacy.key} is short: hashes of few values could be guessed back",
+                "use 32 random bytes or so",
+                *("data", "privacy", "key"),
+            )
+
+
+def _uses(spec: ModelSpec) -> dict[str, list[str]]:
+    """Column → what it is used as."""
+    data = spec.data
+    uses: dict[str, list[str]] = {}
+    pairs: list[tuple[str | None, str]] = [(data.target.column, "target"), (data.id, "the id"), (data.time, "the time")]
+    if data.split.group not in CALENDAR_GROUPS:
+        pairs.append((data.split.group, "the split's group"))
+    pairs += [(name, "a feature") for name in data.features.all] + [(name, "a slice") for name in data.slices]
+    for name, use in pairs:
+        if name is not None:
+            uses.setdefault(name, []).append(use)
+    return uses
+
+
+def _column_rules(c: _Context) -> Iterator[Problem]:
+    data, uses = c.spec.data, _uses(c.spec)
+    for name, rule in data.columns.items():
+        path = ("data", "columns", name)
+        if name not in uses:
+            meant = nearest(name, uses)
+            fix = f"did you mean `{meant}`?" if meant else "remove the rule, or add the column to the features"
+            yield c.error(f"nothing uses the column `{name}`, so this rule would never apply", fix, *path)
+            continue
+        yield from _column_rule(c, name, rule, path)
+
+
+def _column_rule(c: _Context, name: str, rule: ColumnRule, path: tuple[str, ...]) -> Iterator[Problem]:
+    data = c.spec.data
+    numeric = name in data.features.numeric
+    for key in ("min", "max"):
+        if getattr(rule, key) is not None and not numeric:
+            yield c.error(f"`{name}` is no numeric feature: `{key}` cannot be held against it", "remove it", *path, key)
+    if rule.min is not None and rule.max is not None and rule.min > rule.max:
+        yield c.error(f"min {rule.min:g} is above max {rule.max:g}: every row would be refused", "swap them", *path)
+    if rule.values is not None and name == data.target.column:
+        yield c.error("the labels of the target are listed elsewhere", "use `data.target.classes`", *path, "values")
+    elif rule.values is not None and (numeric or name in data.features.datetime or name == data.time):
+        yield c.error(
+            f"`{name}` has no categories to list", "use `min` and `max`, or make it categorical", *path, "values"
+        )
+    elif rule.values is not None and not rule.values:
+        yield c.error("the list of known categories is empty", "list them, or remove the key", *path, "values")
+    if rule.unknown == "quarantine" and rule.values is None:
+        yield c.error(
+            "without `values` no category is known, and none can be refused as unknown",
+            "list the known categories as `values`",
+            *(*path, "unknown"),
+        )
+
+
+def _split(c: _Context) -> Iterator[Problem]:
+    data, split, path = c.spec.data, c.spec.data.split, ("data", "split")
+    if split.group in CALENDAR_GROUPS and data.time is None:
+        yield c.error(
+            f"to hold out by {split.group}, the rows need a time",
+            "name the column of the time as `data.time`",
+            *(*path, "group"),
+        )
+    if split.method == "hash" and data.id is None and split.group is None:
+        guard = (
+            "only an exact copy of a held-out row is kept out of training"
+            if split.same_content
+            else "a held-out row that comes back may be trained on"
+        )
+        yield c.warning(
+            f"rows have no id and no group: a row is known by its file and its place in it, and {guard}",
+            "name `data.id`, or a group such as `split: {group: day}` where rows of one day share what decides them",
+            *path,
+        )
+    if split.method != "prequential" and not 0 < split.held_out < 1:
+        what = "nothing would be held out, and nothing could be judged" if split.held_out == 0 else "nothing to train"
+        yield c.error(f"`held_out` is {split.held_out:g}: {what}", "hold out 20% or so", *path, "held_out")
+    if split.validation >= 1:
+        yield c.error("`validation` is 1: nothing to train on would be left", "use 20% or so", *path, "validation")
+    if split.validation == 0 and len(c.spec.candidates) > 1:
+        yield c.error(
+            "with more than one candidate, the best is chosen on validation rows, and there are none",
+            "use 20% or so",
+            *(*path, "validation"),
+        )
+
+
+# --- preprocess and drift ------------------------------------------------------------------------------------------
+
+
+def _preprocess(c: _Context) -> Iterator[Problem]:
+    outliers, path = c.spec.preprocess.outliers, ("preprocess", "outliers")
+    if outliers.method == "isolation_forest" and outliers.action == "clip":
+        yield c.error(
+            "an isolation forest calls whole rows outliers and knows no fence to clip to",
+            "use `action: drop` or `action: flag`, or `method: quantile`",
+            *(*path, "action"),
+        )
+    low, high = outliers.quantiles
+    if low >= high:
+        yield c.error(f"the quantiles must rise, and are {low:g} and {high:g}", "swap them", *path, "quantiles")
+    if outliers.method != "none" and not c.spec.data.features.numeric:
+        yield c.warning("outliers are looked for in numeric columns, and there are none", "remove it", *path)
+
+
+def _drift(c: _Context) -> Iterator[Problem]:
+    data = c.spec.data
+    if c.spec.drift.persist > 1 and data.period is None and data.time is None:
+        yield c.warning(
+            f"drift must persist for {c.spec.drift.persist} periods, and each file counts as one",
+            "say `data.period`, and `data.time` if there are no period=… folders",
+            *("drift", "persist"),
+        )
+
+
+# --- candidates ----------------------------------------------------------------------------------------------------
+
+
+def _candidate_names(c: _Context) -> Iterator[Problem]:
+    names = [candidate.name for candidate in c.spec.candidates]
+    for index, name in enumerate(names):
+        if name == "champion":
+            yield c.error(
+                "`champion` is what the serving model is called", "choose another name", "candidates", index, "name"
+            )
+        if name in names[:index]:
+            yield c.error(
+                f"two candidates are called {name}", "give each a name of its own", "candidates", index, "name"
+            )
+
+
+def _ensembles(c: _Context) -> Iterator[Problem]:
+    names = {candidate.name for candidate in c.spec.candidates}
+    members = {e.name: e.members for e in c.spec.candidates if isinstance(e, Ensemble)}
+    for index, candidate in enumerate(c.spec.candidates):
+        if not isinstance(candidate, Ensemble):
+            continue
+        path = ("candidates", index)
+        for place, member in enumerate(candidate.members):
+            here = (*path, "members", place)
+            if member == candidate.name:
+                yield c.error(f"the ensemble {member} cannot be a member of itself", "remove it", *here)
+            elif member not in names and member != "champion":
+                meant = nearest(member, [*(names - {candidate.name}), "champion"])
+                fix = f"did you mean `{meant}`?" if meant else "name other candidates, or `champion`"
+                yield c.error(f"there is no candidate {member}", fix, *here)
+            elif member in candidate.members[:place]:
+                yield c.error(f"{member} is a member twice", "remove one; `weights` can give it more say", *here)
+            elif candidate.name in _reached(member, members):
+                yield c.error(
+                    f"{candidate.name} and {member} are members of one another: neither can be trained first",
+                    "break the circle",
+                    *here,
+                )
+        if candidate.weights is not None and candidate.method != "soft_vote":
+            yield c.error("stacking learns its weights", "remove `weights`, or use soft_vote", *path, "weights")
+        elif candidate.weights is not None and len(candidate.weights) != len(candidate.members):
+            yield c.error(
+                f"there are {len(candidate.weights)} weights for {len(candidate.members)} members",
+                "give one weight a member, in their order",
+                *(*path, "weights"),
+            )
+
+
+def _reached(start: str, members: Mapping[str, tuple[str, ...]]) -> set[str]:
+    """Every candidate that ``start`` is made of, at any depth."""
+    reached: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for member in members.get(waiting.pop(), ()):
+            if member not in reached:
+                reached.add(member)
+                waiting.append(member)
+    return reached
+
+
+def _estimators(c: _Context) -> Iterator[Problem]:
+    for index, path in enumerate(c.spec.estimators):
+        if not _is_import_path(path):
+            yield c.error(f"{path!r} is no import path", "for example `package.module.Class`", "estimators", index)
+    for index, candidate in enumerate(c.spec.candidates):
+        if isinstance(candidate, Retrain | Incremental):
+            yield from _estimator(c, candidate, ("candidates", index))
+
+
+def _is_import_path(path: str) -> bool:
+    parts = path.split(".")
+    return len(parts) > 1 and all(part.isidentifier() for part in parts)
+
+
+def _estimator(c: _Context, candidate: Retrain | Incremental, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    estimator, here = candidate.estimator, (*path, "estimator")
+    if estimator in c.spec.estimators:
+        return
+    short = {each.rsplit(".", 1)[1]: each for each in COMMON_CLASSIFIERS}
+    meant = nearest(estimator, COMMON_CLASSIFIERS) or short.get(nearest(estimator.rsplit(".", 1)[-1], short), "")
+    suggestion = f"did you mean `{meant}`?" if meant else ""
+    if not _is_import_path(estimator):
+        yield c.error(
+            f"`estimator` must be an import path, and is {estimator!r}",
+            suggestion or "for example `sklearn.linear_model.LogisticRegression`",
+            *here,
+        )
+        return
+    if not estimator.startswith("sklearn."):
+        yield c.error(
+            f"{estimator} is not of scikit-learn, and is not allowed",
+            suggestion or f"if you trust it, add `estimators: [{estimator}]` to the spec",
+            *here,
+        )
+        return
+    found = _sklearn_class(estimator)
+    if found is None:
+        yield c.error(f"scikit-learn has no {estimator}", suggestion or "look it up in scikit-learn's API page", *here)
+        return
+    from sklearn.base import ClassifierMixin
+
+    if not issubclass(found, ClassifierMixin):
+        yield c.error(f"{estimator} is no classifier", suggestion or "name a classifier", *here)
+        return
+    if isinstance(candidate, Incremental) and not hasattr(found, "partial_fit"):
+        yield c.error(
+            f"{estimator} has no partial_fit: it cannot go on from where it stood",
+            "use `strategy: retrain`, or an estimator such as sklearn.linear_model.SGDClassifier",
+            *here,
+        )
+    yield from _parameters(c, candidate, found, path)
+
+
+def _sklearn_class(path: str) -> type | None:
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+    return found if inspect.isclass(found) and hasattr(found, "fit") else None
+
+
+def _parameters(
+    c: _Context, candidate: Retrain | Incremental, estimator: type, path: tuple[str | int, ...]
+) -> Iterator[Problem]:
+    signature = inspect.signature(estimator).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.values()):
+        return
+    search = candidate.search if isinstance(candidate, Retrain) else None
+    given: list[tuple[str, tuple[str | int, ...]]] = [(name, (*path, "params", name)) for name in candidate.params]
+    if search is not None:
+        given += [(name, (*path, "search", "space", name)) for name in search.space]
+    for name, here in given:
+        if name.split("__")[0] not in signature:
+            meant = nearest(name, signature)
+            fix = f"did you mean `{meant}`?" if meant else f"it has {', '.join(signature)}"
+            yield c.error(f"{estimator.__name__} has no parameter `{name}`", fix, *here)
+
+
+def _searches(c: _Context) -> Iterator[Problem]:
+    for index, candidate in enumerate(c.spec.candidates):
+        if not isinstance(candidate, Retrain) or candidate.search is None:
+            continue
+        path: tuple[str | int, ...] = ("candidates", index, "search", "space")
+        if not candidate.search.space:
+            yield c.error("there is nothing to search", "name a parameter with `low` and `high`, or `choices`", *path)
+        for name, space in candidate.search.space.items():
+            for message, fix in _search_space(space):
+                yield c.error(f"`{name}`: {message}", fix, *path, name)
+            if name in candidate.params:
+                yield c.warning(f"`{name}` is searched, and set in `params` too", "remove one", *path, name)
+
+
+def _search_space(space: SearchSpace) -> Iterator[tuple[str, str]]:
+    low, high, choices = space.low, space.high, space.choices
+    if choices is not None:
+        if low is not None or high is not None:
+            yield "both a range and choices", "keep `low` and `high`, or `choices`"
+        if not choices:
+            yield "the list of choices is empty", "list two values at least"
+        if space.log or space.integer:
+            yield "`log` and `integer` are for a range", "remove them beside `choices`"
+        return
+    if low is None or high is None:
+        yield "neither a whole range nor choices", "give `low` and `high`, or `choices`"
+        return
+    if low >= high:
+        yield f"low {low:g} is not below high {high:g}", "swap them, or set the parameter in `params`"
+    if space.log and low <= 0:
+        yield f"a logarithmic scale has no place for {low:g}", "use a `low` above 0"
+    if space.integer and not (low.is_integer() and high.is_integer()):
+        yield "whole numbers are asked for, between bounds that are none", "round `low` and `high`"
+
+
+def _custom(c: _Context) -> Iterator[Problem]:
+    for index, candidate in enumerate(c.spec.candidates):
+        if isinstance(candidate, Custom):
+            module, _, function = candidate.function.partition(":")
+            if not all(part.isidentifier() for part in [*module.split("."), function]):
+                yield c.error(
+                    f"{candidate.function} is no function's import path",
+                    "write package.module:function",
+                    *("candidates", index, "function"),
+                )
+
+
+# --- gate ----------------------------------------------------------------------------------------------------------
+
+
+def _gate(c: _Context) -> Iterator[Problem]:
+    gate, target = c.spec.gate, c.spec.data.target
+    for metric, value in gate.at_least.items():
+        if value > 1 and metric != "log_loss":
+            yield c.error(
+                f"{metric} is never above 1, and must be {value:g}",
+                f"did you mean `{metric}: {value:g}%`?" if value <= 100 else "use a value between 0 and 1",
+                *("gate", "at_least", metric),
+            )
+    if gate.better.by >= 1 and gate.better.metric != "log_loss":
+        yield c.error(
+            f"no candidate can be better by {gate.better.by:g}: {gate.better.metric} lies between 0 and 1",
+            "use a small difference such as 0.005",
+            *("gate", "better", "by"),
+        )
+    wants_positive = [m for m in (gate.better.metric, *gate.at_least) if m in ("f1", "precision", "recall")]
+    two = target.classes is not None and len(target.classes) == 2
+    if wants_positive and two and target.positive is None:
+        yield c.warning(
+            f"there are two classes and none is called positive: {wants_positive[0]} will be the mean over both",
+            "name the class that matters as `data.target.positive`",
+            *("data", "target"),
+        )
+
+
+def _fairness(c: _Context) -> Iterator[Problem]:
+    data, target = c.spec.data, c.spec.data.target
+    for index, rule in enumerate(c.spec.gate.fairness):
+        path = ("gate", "fairness", index)
+        if rule.column not in data.slices:
+            meant = nearest(rule.column, data.slices)
+            fix = f"did you mean `{meant}`?" if meant else f"add `{rule.column}` to `data.slices`"
+            yield c.error(
+                f"`{rule.column}` is not among the slices, so its groups are not measured", fix, *path, "column"
+            )
+        limits = (
+            rule.demographic_parity_difference,
+            rule.equalized_odds_difference,
+            rule.equal_opportunity_difference,
+        )
+        if all(limit is None for limit in limits):
+            yield c.error(
+                "the rule sets no limit, so nothing could fail it",
+                "for example `equal_opportunity_difference: 0.1`",
+                *path,
+            )
+        if target.classes is not None and len(target.classes) > 2:
+            yield c.error(f"fairness is measured for two classes; there are {len(target.classes)}", "remove it", *path)
+        elif target.positive is None:
+            yield c.error(
+                "fairness compares how often groups get the positive class, and none is named",
+                "name it as `data.target.positive`",
+                *path,
+            )
+
+
+# --- serving, rollout, monitoring ----------------------------------------------------------------------------------
+
+
+def _serving(c: _Context) -> Iterator[Problem]:
+    serving, path = c.spec.serving, ("serving",)
+    if serving.min_replicas > serving.max_replicas:
+        yield c.error(
+            f"min_replicas {serving.min_replicas} is above max_replicas {serving.max_replicas}",
+            "raise max_replicas",
+            *(*path, "min_replicas"),
+        )
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?", serving.gateway):
+        yield c.error(
+            f"the gateway is {serving.gateway!r}, and not like namespace/name",
+            "for example `gateway: kserve/kserve-ingress-gateway`",
+            *(*path, "gateway"),
+        )
+
+
+def _rollout(c: _Context) -> Iterator[Problem]:
+    steps = c.spec.rollout.steps
+    for index, step in enumerate(steps):
+        path = ("rollout", "steps", index)
+        if not 0 < step < 1:
+            why = "before the first step it is at 0 anyway" if step == 0 else "after the last it is promoted anyway"
+            yield c.error(f"the step {step:.0%} is not between 0% and 100%: {why}", "remove it", *path)
+        elif index and step <= steps[index - 1]:
+            yield c.error(f"the steps must rise: {step:g} comes after {steps[index - 1]:g}", "put them in order", *path)
+
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_CRON: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of the month", 1, 31, ()),
+    ("month", 1, 12, ("", *_MONTHS)),
+    ("day of the week", 0, 7, _DAYS),
+)
+
+
+def cron_problem(text: str) -> str:
+    """What is wrong with a five-field cron expression (crontab(5)); empty when nothing is."""
+    fields = text.split()
+    if len(fields) != len(_CRON):
+        return f"it has {len(fields)} fields, not five (minute, hour, day of the month, month, day of the week)"
+    for part, (name, low, high, words) in zip(fields, _CRON, strict=True):
+        for item in part.split(","):
+            if not _is_cron_item(item, low, high, words):
+                return f"{item!r} is no {name} (from {low} to {high})"
+    return ""
+
+
+def _is_cron_item(item: str, low: int, high: int, words: tuple[str, ...]) -> bool:
+    span, slash, step = item.partition("/")
+    if slash and not (step.isascii() and step.isdigit() and int(step) > 0):
+        return False
+    if span == "*":
+        return True
+    first, dash, last = span.partition("-")
+    ends = [_cron_number(end, words) for end in ([first, last] if dash else [first])]
+    numbers = [end for end in ends if end is not None]
+    return len(numbers) == len(ends) and low <= numbers[0] <= numbers[-1] <= high and (dash != "" or not slash)
+
+
+def _cron_number(text: str, words: tuple[str, ...]) -> int | None:
+    if text.isascii() and text.isdigit():
+        return int(text)
+    return words.index(text.lower()) if text and text.lower() in words else None
+
+
+def _monitoring(c: _Context) -> Iterator[Problem]:
+    when, path = c.spec.monitoring.update_when, ("monitoring", "update_when")
+    if when.schedule:
+        wrong = cron_problem(when.schedule)
+        if wrong:
+            yield c.error(
+                f"the schedule {when.schedule!r} cannot be read: {wrong}",
+                'for example `schedule: "0 3 1 * *"`, at 03:00 on the first of each month',
+                *(*path, "schedule"),
+            )
+    if when.decay:
+        try:
+            parse_decay(when.decay)
+        except ValueError as error:
+            yield c.error(f"`decay` is {when.decay!r}: {error}", "for example `decay: 2 of 3 days`", *path, "decay")
+        else:
+            if not c.spec.monitoring.labels:
+                yield c.warning(
+                    "decay is seen in labels, and `monitoring.labels` does not say where they arrive",
+                    "name the folder or address of the labels",
+                    *(*path, "decay"),
+                )
+
+
+RULES: tuple[Rule, ...] = (
+    _model_name,
+    _addresses,
+    _csv,
+    _target,
+    _classes,
+    _features,
+    _column_names,
+    _privacy,
+    _column_rules,
+    _split,
+    _preprocess,
+    _drift,
+    _candidate_names,
+    _ensembles,
+    _estimators,
+    _searches,
+    _custom,
+    _gate,
+    _fairness,
+    _serving,
+    _rollout,
+    _monitoring,
+)
