@@ -1,0 +1,1 @@
+"""Composition: which component feeds which; and what hands it to KFP: compile, run here."""

@@ -1,3 +1,51 @@
-"""Upkeep keeps a deployed model right."""
+"""Upkeep keeps a deployed model right.
+
+Everything the command line does is a function here; see :mod:`upkeep.api`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = [
+    "adopt",
+    "check",
+    "compile",
+    "diff",
+    "drift",
+    "drift_files",
+    "init",
+    "load_spec",
+    "run",
+    "spec_schema",
+    "verify",
+    "version",
+    "versions",
+]
+
+if TYPE_CHECKING:
+    from upkeep.api import (
+        adopt,
+        check,
+        compile,
+        diff,
+        drift,
+        drift_files,
+        init,
+        load_spec,
+        run,
+        spec_schema,
+        verify,
+        version,
+        versions,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """Import :mod:`upkeep.api` when one of its functions is first asked for."""
+    if name in __all__:
+        from upkeep import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'upkeep' has no attribute {name!r}")

@@ -1,0 +1,30 @@
+"""Find the new data and pin it by digest. Never cached: it is what finds the digests that caching goes by."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+from kfp.dsl import Dataset, Output
+
+from upkeep.components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE)
+def collect(
+    spec: str,
+    spec_digest: str,
+    update: str,
+    until: str,
+    accept_changed: bool,
+    dataset: Output[Dataset],
+) -> NamedTuple("Collected", [("dataset_digest", str), ("champion", str), ("states", dict), ("seen", str)]):  # type: ignore[valid-type]
+    """Pin the data files by digest; read what serves and where each candidate last stood."""
+    from upkeep.update.collect import collect
+
+    return collect(  # type: ignore[return-value]
+        spec=spec,
+        spec_digest=spec_digest,
+        update=update,
+        until=until,
+        accept_changed=accept_changed,
+        dataset=dataset,
+    )

@@ -1,0 +1,38 @@
+"""Compare the best candidate with the champion on the same held-out rows, and decide."""
+
+from kfp import dsl
+from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Input, Metrics, Output, SlicedClassificationMetrics
+
+from upkeep.components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE)
+def evaluate(
+    spec: str,
+    spec_digest: str,
+    update: str,
+    dataset_digest: str,
+    champion: str,
+    candidates: dict,  # type: ignore[type-arg]
+    prepared: Input[Dataset],
+    evaluation: Output[Artifact],
+    metrics: Output[Metrics],
+    confusion: Output[ClassificationMetrics],
+    by_slice: Output[SlicedClassificationMetrics],
+) -> str:
+    """Choose, compare and decide; the verdict."""
+    from upkeep.update.evaluate import evaluate
+
+    return evaluate(
+        spec=spec,
+        spec_digest=spec_digest,
+        update=update,
+        dataset_digest=dataset_digest,
+        champion=champion,
+        candidates=candidates,
+        prepared=prepared,
+        evaluation=evaluation,
+        metrics=metrics,
+        confusion=confusion,
+        by_slice=by_slice,
+    )

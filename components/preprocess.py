@@ -1,0 +1,34 @@
+"""Validate, clean and split the rows; refused ones go to quarantine."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Output
+
+from upkeep.components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE)
+def preprocess(
+    spec: str,
+    spec_digest: str,
+    update: str,
+    dataset_digest: str,
+    seen: str,
+    dataset: Input[Dataset],
+    prepared: Output[Dataset],
+    quarantine: Output[Dataset],
+    metrics: Output[Metrics],
+) -> None:
+    """Validate, clean and split the rows; ``seen`` names the held-out rows of earlier updates."""
+    from upkeep.update.preprocess import preprocess
+
+    preprocess(
+        spec=spec,
+        spec_digest=spec_digest,
+        update=update,
+        dataset_digest=dataset_digest,
+        seen=seen,
+        dataset=dataset,
+        prepared=prepared,
+        quarantine=quarantine,
+        metrics=metrics,
+    )

@@ -1,0 +1,38 @@
+"""Train one candidate."""
+
+from kfp import dsl
+from kfp.dsl import Dataset, Input, Metrics, Model, Output
+
+from upkeep.components.image import IMAGE
+
+
+@dsl.component(base_image=IMAGE)
+def train(
+    spec: str,
+    spec_digest: str,
+    update: str,
+    dataset_digest: str,
+    champion: str,
+    candidate: str,
+    states: dict,  # type: ignore[type-arg]
+    members: dict,  # type: ignore[type-arg]
+    prepared: Input[Dataset],
+    model: Output[Model],
+    metrics: Output[Metrics],
+) -> str:
+    """Train the candidate and store its bytes; the digest of its training record."""
+    from upkeep.update.train import train
+
+    return train(
+        spec=spec,
+        spec_digest=spec_digest,
+        update=update,
+        dataset_digest=dataset_digest,
+        champion=champion,
+        candidate=candidate,
+        states=states,
+        members=members,
+        prepared=prepared,
+        model=model,
+        metrics=metrics,
+    )

@@ -1,0 +1,265 @@
+"""Everything the command line does, a function call away: ``import upkeep; upkeep.run("upkeep.yaml")``.
+
+Functions that take a ``spec`` accept a path to ``upkeep.yaml`` or a :class:`~upkeep.spec.model.ModelSpec`. They raise
+the errors of :mod:`upkeep.errors` and print nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from upkeep.errors import DataError, InputError, Problem, UpkeepError, Where
+
+if TYPE_CHECKING:
+    from upkeep.data.infer import Inferred
+    from upkeep.drift.result import DriftReport
+    from upkeep.pipelines.run import Listener
+    from upkeep.registry.card import Card
+    from upkeep.registry.registry import Registry
+    from upkeep.spec.model import ModelSpec
+    from upkeep.update.adopt import Adopted
+    from upkeep.update.record import UpdateRecord
+
+SpecLike = "str | Path | ModelSpec"
+
+
+def load_spec(spec: str | Path | ModelSpec) -> ModelSpec:
+    """The model spec, checked, its relative paths resolved against its folder. Raises :class:`SpecError`."""
+    if not isinstance(spec, str | Path):
+        return spec
+    from upkeep.spec.check import load_checked
+
+    return load_checked(spec, os.environ)
+
+
+def init(
+    data: str,
+    *,
+    target: str,
+    name: str | None = None,
+    positive: str | None = None,
+    path: str | Path = "upkeep.yaml",
+    force: bool = False,
+) -> Inferred:
+    """Write a spec for ``data`` (a file, folder or s3:// address) to ``path``; what was guessed.
+
+    Raises :class:`InputError` where ``path`` exists and ``force`` is not given; :class:`DataError` for unreadable data.
+    """
+    from upkeep.data.infer import infer, render
+
+    path = Path(path)
+    if path.exists() and not force:
+        raise InputError(
+            "the file is there already", where=Where(file=str(path)), fix="name another with --to, or use --force"
+        )
+    made = infer(data, target=target, name=name, positive=positive)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(render(made), encoding="utf-8")
+    partial.replace(path)
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What :func:`check` found."""
+
+    problems: tuple[Problem, ...]
+    """Errors and warnings, in the order of the file."""
+    rows: dict[str, int]
+    """What would become of the rows: read, quarantined, train, …; empty where the data was not read."""
+    summary: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Nothing but warnings."""
+        return all(problem.severity == "warning" for problem in self.problems)
+
+
+def check(spec: str | Path, *, data: bool = True) -> Checked:
+    """Every problem of the spec and, with ``data``, of the data it names; nothing is written."""
+    from upkeep.spec.check import load_with_warnings
+
+    try:
+        loaded, warnings = load_with_warnings(spec, os.environ)
+    except UpkeepError as error:
+        return Checked(problems=error.problems, rows={})
+    if not data:
+        return Checked(problems=tuple(warnings), rows={})
+    try:
+        rows, notes = _check_data(loaded)
+    except DataError as error:
+        return Checked(problems=(*warnings, *error.problems), rows={})
+    summary = f"{rows['read']:,} rows: {rows['quarantined']:,} refused, {rows['held_out']:,} held out"
+    problems = (*warnings, *(Problem(note, severity="warning") for note in notes))
+    return Checked(problems=problems, rows=rows, summary=summary)
+
+
+def _check_data(spec: ModelSpec) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Prepare the rows in a folder that is thrown away: the counts, and what to look at."""
+    import tempfile
+
+    from upkeep.data.collect import collect
+    from upkeep.data.prepare import prepare
+
+    with tempfile.TemporaryDirectory(prefix="upkeep-check-") as folder:
+        summary = prepare(
+            spec,
+            collect(spec, until=None, previous=()),
+            Path(folder) / "prepared",
+            held_out_before=None,
+            environ=os.environ,
+            progress=lambda *_: None,
+        )
+    counts = ("read", "quarantined", "duplicates", "train", "validation", "held_out", "kept_out")
+    return {name: sum(getattr(p, name) for p in summary.periods) for name in counts}, summary.warnings
+
+
+def run(
+    spec: str | Path | ModelSpec,
+    *,
+    until: str = "",
+    supersede: bool = False,
+    accept_changed: bool = False,
+    keep: bool = False,
+    listen: Listener = lambda _: None,
+) -> UpdateRecord:
+    """Run one update on this machine, through kfp.local; its record. See :func:`upkeep.pipelines.run.run_here`."""
+    from upkeep.pipelines.run import run_here
+
+    return run_here(
+        load_spec(spec), until=until, supersede=supersede, accept_changed=accept_changed, keep=keep, listen=listen
+    )
+
+
+def drift(spec: str | Path | ModelSpec, *, period: str = "") -> DriftReport:
+    """The drift report of ``period`` (the newest, without one) against what the champion learned from.
+
+    Raises :class:`InputError` when nothing serves yet, or when the period is not in the data.
+    """
+    from upkeep.update.drift import drift_of_period
+
+    return drift_of_period(load_spec(spec), period=period, environ=os.environ)
+
+
+def drift_files(reference: str, current: str) -> DriftReport:
+    """The drift report of any two files of the same columns; no spec is needed."""
+    from upkeep.drift.files import compare
+
+    return compare(reference, current)
+
+
+def write_drift_page(report: DriftReport, path: str | Path) -> Path:
+    """Write the report as one self-contained HTML page."""
+    from upkeep.report.drift_page import drift_page
+
+    path = Path(path)
+    path.write_text(drift_page(report), encoding="utf-8")
+    return path
+
+
+def compile(spec: str | Path | ModelSpec, out: str | Path = "update.yaml") -> Path:  # noqa: A001
+    """Write the update pipeline as KFP IR YAML; the path."""
+    from upkeep.pipelines.compile import compile_pipeline
+
+    return compile_pipeline(load_spec(spec), Path(out))
+
+
+def registry(spec: str | Path | ModelSpec) -> Registry:
+    """The model's registry."""
+    from upkeep.registry.registry import Registry
+    from upkeep.store import open_store
+
+    loaded = load_spec(spec)
+    return Registry(open_store(loaded.store, loaded.object_store), loaded.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Versions:
+    """All versions, and which of them Git says should serve."""
+
+    cards: tuple[Card, ...]
+    """Newest first."""
+    champion: str | None
+    canary: str | None
+
+    def role(self, version: str) -> str:
+        """``champion``, ``canary`` or nothing."""
+        return {self.champion: "champion", self.canary: "canary"}.get(version, "")
+
+
+def versions(spec: str | Path | ModelSpec) -> Versions:
+    """The registered versions and what serves."""
+    from upkeep.rollout.release import serving_now
+
+    loaded = load_spec(spec)
+    serving = serving_now(loaded)
+    return Versions(
+        cards=tuple(reversed(registry(loaded).cards())),
+        champion=serving.champion.version if serving.champion else None,
+        canary=serving.canary.version if serving.canary else None,
+    )
+
+
+def version(spec: str | Path | ModelSpec, name: str) -> Card:
+    """One version's card. Raises :class:`InputError` when there is no such version."""
+    return registry(spec).card(name)
+
+
+def verify(spec: str | Path | ModelSpec, name: str) -> Sequence[Problem]:
+    """What is wrong with a version's bytes and records; empty: it is whole, and loads."""
+    from upkeep.update.verify import verify_version
+
+    loaded = load_spec(spec)
+    return verify_version(loaded, registry(loaded), name)
+
+
+def diff(spec: str | Path | ModelSpec, one: str, other: str) -> Sequence[tuple[str, Any, Any]]:
+    """What differs between two versions: (field, its value in one, in the other)."""
+    return [(d.field, d.a, d.b) for d in registry(spec).diff(one, other)]
+
+
+def adopt(spec: str | Path | ModelSpec, model: str | Path, *, trained_until: str = "") -> Adopted:
+    """Register the model that already serves (a skops file) as version 1, and say in Git that it serves."""
+    from upkeep.update.adopt import adopt_model
+
+    return adopt_model(
+        load_spec(spec), Path(model), trained_until=trained_until, now=datetime.now(UTC), environ=os.environ
+    )
+
+
+def store_init(spec: str | Path | ModelSpec) -> Sequence[str]:
+    """Make the store's bucket or folder; what was done, a sentence each."""
+    from upkeep.registry.server import ensure_bucket
+
+    loaded = load_spec(spec)
+    return ensure_bucket(loaded.store, loaded.object_store)
+
+
+def sweep(
+    spec: str | Path | ModelSpec,
+    *,
+    grace_hours: float = 24.0,
+    dry_run: bool = False,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Sequence[str]:
+    """Delete what no version names and is older than the grace time; the keys."""
+    return registry(spec).sweep(now=now(), grace=timedelta(hours=grace_hours), dry_run=dry_run)
+
+
+def spec_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of ``upkeep.yaml``."""
+    from upkeep.spec.schema import json_schema
+
+    return json_schema()
+
+
+def spec_reference() -> str:
+    """Every key of ``upkeep.yaml``, as Markdown."""
+    from upkeep.spec.schema import reference
+
+    return reference()

@@ -1,0 +1,123 @@
+"""``upkeep``: the group of commands. A command's module is imported when it is called, heavy libraries later still."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from upkeep import __version__
+
+COMMANDS = {
+    "init": ("upkeep.cli.spec", "init", "Write upkeep.yaml from the data's own schema."),
+    "check": ("upkeep.cli.spec", "check", "Hold the spec and the data it names to their rules: every problem at once."),
+    "run": ("upkeep.cli.update", "run", "Run one update on this machine."),
+    "drift": ("upkeep.cli.drift", "drift", "Only the drift report: of a period, or of any two files."),
+    "versions": ("upkeep.cli.versions", "versions", "List, show, verify and compare registered versions."),
+    "adopt": ("upkeep.cli.versions", "adopt", "Make the model that already serves version 1."),
+    "compile": ("upkeep.cli.update", "compile_", "Write the KFP pipeline as IR YAML."),
+    "spec": ("upkeep.cli.spec", "spec", "The spec's JSON Schema and reference."),
+    "store": ("upkeep.cli.store", "store", "Make the bucket; sweep what no version names."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands' names and one-line help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="upkeep")
+def upkeep() -> None:
+    """Keeps a deployed model right: learns from new data, compares the best candidate with the champion on rows no
+    training saw, and proposes the better one through Git.
+
+    \b
+    A first update, from a table:
+      upkeep init flights.parquet --target delayed
+      upkeep check
+      upkeep run
+
+    Exit codes: 0 done; 1 a check or a gate that you asked to fail on; 2 your input is wrong; 3 something outside
+    failed, and a retry may help.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point. Every error of :mod:`upkeep.errors` becomes words and an exit code; never a traceback."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        code = upkeep.main(args=words, prog_name="upkeep", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nstopped; nothing was left half-done", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        sys.exit(_tell(error, as_json=_wants_json(words)))
+
+
+def _wants_json(words: list[str]) -> bool:
+    return "--output=json" in words or any(a == "--output" and b == "json" for a, b in zip(words, words[1:], strict=False))
+
+
+def _tell(error: Exception, *, as_json: bool) -> int:
+    from upkeep.errors import AccessError, OutsideError, UpkeepError
+
+    if isinstance(error, PermissionError):
+        error = AccessError(f"no permission: {error.filename or error}", fix="change the permission, or run as its owner")
+    elif isinstance(error, OSError) and not isinstance(error, UpkeepError):
+        error = OutsideError(str(error), fix="look at the disk, and try again")
+    if isinstance(error, UpkeepError):
+        from upkeep.cli.show import show_error
+
+        show_error(error, as_json=as_json)
+        return error.exit_code
+    if os.environ.get("UPKEEP_DEBUG"):
+        raise error
+    click.echo(f"upkeep: a bug: {type(error).__name__}: {error}", err=True)
+    click.echo("    → please report it; UPKEEP_DEBUG=1 shows the traceback", err=True)
+    return 3
+
+
+def output_option(command: Any) -> Any:
+    """``--output text|json`` for every command."""
+    return click.option(
+        "--output", type=click.Choice(["text", "json"]), default="text", help="How the answer is written."
+    )(command)
+
+
+def spec_option(command: Any) -> Any:
+    """``--spec PATH`` for every command that reads the model spec."""
+    return click.option(
+        "--spec",
+        "-s",
+        "spec_path",
+        type=click.Path(dir_okay=False),
+        default="upkeep.yaml",
+        show_default=True,
+        help="The model spec.",
+    )(command)

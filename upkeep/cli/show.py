@@ -1,0 +1,68 @@
+"""How answers and errors are written: text for people by rich, JSON for machines."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from upkeep import records
+from upkeep.errors import Problem, UpkeepError
+
+COLOURS = {"pass": "green", "fail": "red", "insufficient": "yellow", "error": "red", "warning": "yellow"}
+SIGNS = {"pass": "✓", "fail": "✗", "insufficient": "?", "note": "·", "better": "✓", "worse": "✗", "same": "·"}
+
+
+def show_json(record: Any) -> None:
+    """``record`` (a dataclass, or plain JSON types) as JSON on standard output."""
+    click.echo(json.dumps(records.plain(record), ensure_ascii=False, indent=2))
+
+
+def show_error(error: UpkeepError, *, as_json: bool) -> None:
+    """The error on standard error: what happened, where, what to do, whether to retry."""
+    if as_json:
+        answer = {
+            "error": type(error).__name__,
+            "exit_code": error.exit_code,
+            "retry": error.retry,
+            "problems": records.plain(list(error.problems)),
+        }
+        click.echo(json.dumps(answer, ensure_ascii=False, indent=2), err=True)
+        return
+    for problem in error.problems:
+        show_problem(problem)
+    if error.retry:
+        click.echo("    a retry may help", err=True)
+
+
+def show_problem(problem: Problem) -> None:
+    """One problem on standard error."""
+    sign = click.style(problem.severity, fg=COLOURS[problem.severity], bold=True)
+    place = f"{problem.where}: " if str(problem.where) else ""
+    click.echo(f"{sign}: {place}{problem.message}", err=True)
+    if problem.fix:
+        click.echo(f"    → {problem.fix}", err=True)
+
+
+def console() -> Any:
+    """A rich console on standard output."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Any:
+    """A light rich table; columns named in ``right`` are right-aligned."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in columns:
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    return made
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for a table; ``–`` where it is not known."""
+    return "–" if value is None else f"{value:.{digits}f}"

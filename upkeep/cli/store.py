@@ -1,0 +1,56 @@
+"""``upkeep store``."""
+
+from __future__ import annotations
+
+import click
+
+from upkeep.cli.main import output_option, spec_option
+from upkeep.cli.show import show_json
+
+
+@click.group()
+def store() -> None:
+    """Make the bucket; sweep what no version names."""
+
+
+@store.command("init")
+@spec_option
+@output_option
+def init(spec_path: str, output: str) -> None:
+    """Make the store's bucket with versioning, or its folder; doing it twice changes nothing.
+
+    \b
+    Example:
+      upkeep store init
+    """
+    from upkeep import api
+
+    done = api.store_init(spec_path)
+    if output == "json":
+        show_json({"done": list(done)})
+    else:
+        for line in done:
+            click.echo(line)
+
+
+@store.command()
+@spec_option
+@click.option("--grace-hours", default=24.0, show_default=True, help="Leave what is younger.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@output_option
+def sweep(spec_path: str, grace_hours: float, dry_run: bool, output: str) -> None:
+    """Delete model bytes that no version names and that are older than the grace time.
+
+    \b
+    Example:
+      upkeep store sweep --dry-run
+    """
+    from upkeep import api
+
+    gone = api.sweep(spec_path, grace_hours=grace_hours, dry_run=dry_run)
+    if output == "json":
+        show_json({"deleted": list(gone), "dry_run": dry_run})
+        return
+    for key in gone:
+        click.echo(key)
+    click.echo(f"{len(gone)} objects {'would go' if dry_run else 'deleted'}")

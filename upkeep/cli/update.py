@@ -1,0 +1,137 @@
+"""``upkeep run`` and ``compile``."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from upkeep.cli.main import output_option, spec_option
+from upkeep.cli.show import COLOURS, SIGNS, console, show_json
+
+if TYPE_CHECKING:
+    from upkeep.update.record import UpdateRecord
+
+
+@click.command()
+@spec_option
+@click.option("--until", default="", metavar="PERIOD", help="Use no data newer than this period.")
+@click.option("--supersede", is_flag=True, help="Replace a challenger whose rollout is pending.")
+@click.option("--accept-changed", is_flag=True, help="Accept files whose bytes changed since an earlier update.")
+@click.option("--fail-on-gate", is_flag=True, help="Exit with 1 unless the verdict is pass.")
+@click.option("--keep", is_flag=True, help="Keep the run's working folder (prepared rows, every artifact).")
+@output_option
+def run(
+    spec_path: str, until: str, supersede: bool, accept_changed: bool, fail_on_gate: bool, keep: bool, output: str
+) -> None:
+    """Run one update on this machine: collect, preprocess, drift, train, evaluate, deploy.
+
+    \b
+    Example:
+      upkeep run
+      upkeep run --until 2013-04 --fail-on-gate
+    """
+    from upkeep import api
+
+    with _progress(quiet=output == "json") as listen:
+        record = api.run(
+            spec_path, until=until, supersede=supersede, accept_changed=accept_changed, keep=keep, listen=listen
+        )
+    if output == "json":
+        show_json(record)
+    else:
+        show_record(record)
+    if fail_on_gate and record.verdict.verdict != "pass":
+        raise click.exceptions.Exit(1)
+
+
+def show_record(record: UpdateRecord) -> None:
+    """The verdict, why, and what happens next."""
+    out = console()
+    verdict = record.verdict
+    colour = COLOURS[verdict.verdict]
+    out.print()
+    out.print(f"[bold {colour}]{SIGNS[verdict.verdict]} {verdict.verdict}[/]  {_safe(verdict.summary)}")
+    for reason in verdict.reasons:
+        style = COLOURS.get(reason.finding, "dim")
+        out.print(f"  [{style}]{SIGNS[reason.finding]}[/] [dim]{_safe(reason.rule)}[/]  {_safe(reason.text)}")
+    if record.drift:
+        out.print(f"drift    {_safe(record.drift)}")
+    out.print(f"outcome  {_safe(record.message)}")
+    if record.commit:
+        out.print(f"commit   {record.commit[:12]} in {_safe(record.repository)}")
+    out.print(f"page     {_safe(record.page)}")
+
+
+def _safe(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+@contextlib.contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[Any], None]]:
+    """A live line a step on a terminal; a plain line a step elsewhere; nothing for a machine."""
+    if quiet:
+        yield lambda _: None
+        return
+    out = console()
+    if not out.is_terminal:
+        yield _plain_lines(out)
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.fields[step]:<11}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.description}"), console=out) as bars:
+        tasks: dict[str, Any] = {}
+
+        def listen(event: Any) -> None:
+            if event.step not in tasks:
+                for other in tasks.values():
+                    bars.update(other, total=1, completed=1)
+                    bars.stop_task(other)
+                tasks[event.step] = bars.add_task(event.text, total=None, step=event.step)
+            total = None if event.share is None else 1.0
+            bars.update(tasks[event.step], description=_safe(event.text), total=total, completed=event.share or 0)
+
+        yield listen
+        for task in tasks.values():
+            bars.update(task, total=1, completed=1)
+
+
+def _plain_lines(out: Any) -> Callable[[Any], None]:
+    started = time.monotonic()
+    last = {"step": "", "text": ""}
+
+    def listen(event: Any) -> None:
+        if (event.step, event.text) != (last["step"], last["text"]) and event.share in (None, 1.0):
+            last.update(step=event.step, text=event.text)
+            out.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {event.step:<11} {_safe(event.text)}", soft_wrap=True)
+
+    return listen
+
+
+@click.command("compile")
+@spec_option
+@click.option(
+    "--out", "-o", "out", type=click.Path(dir_okay=False, path_type=Path), default="update.yaml", show_default=True
+)
+@output_option
+def compile_(spec_path: str, out: Path, output: str) -> None:
+    """Write the update pipeline as KFP IR YAML, for `kfp` or the KFP page to take.
+
+    \b
+    Example:
+      upkeep compile -o update.yaml
+    """
+    from upkeep import api
+
+    path = api.compile(spec_path, out)
+    if output == "json":
+        show_json({"path": str(path)})
+    else:
+        click.echo(f"wrote {path}")

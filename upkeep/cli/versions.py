@@ -1,0 +1,201 @@
+"""``upkeep versions`` and ``adopt``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from upkeep.cli.main import output_option, spec_option
+from upkeep.cli.show import console, number, show_json, table
+
+if TYPE_CHECKING:
+    from upkeep.registry.card import Card
+
+
+@click.group()
+def versions() -> None:
+    """List, show, verify and compare registered versions.
+
+    \b
+    Example:
+      upkeep versions list
+      upkeep versions diff v1 v2
+    """
+
+
+@versions.command("list")
+@spec_option
+@output_option
+def list_(spec_path: str, output: str) -> None:
+    """List the versions, newest first, and what serves.
+
+    \b
+    Example:
+      upkeep versions list --output json
+    """
+    from upkeep import api
+
+    listed = api.versions(spec_path)
+    if output == "json":
+        show_json(listed)
+        return
+    if not listed.cards:
+        click.echo("no version yet; `upkeep run` makes the first")
+        return
+    rows = table("version", "serves", "created", "candidate", "learned until", "rows", "f1", "digest", right=("rows", "f1"))
+    for card in listed.cards:
+        scores = _headline(card)
+        rows.add_row(
+            card.version,
+            listed.role(card.version),
+            card.created[:16].replace("T", " "),
+            card.trained.candidate,
+            card.trained.until or "–",
+            "–" if card.trained.rows is None else f"{card.trained.rows:,}",
+            number(scores.get("f1")),
+            card.digest[:12],
+        )
+    console().print(rows)
+
+
+def _headline(card: Card) -> dict[str, float | None]:
+    for row_set in ("all", "new", "old"):
+        if row_set in card.scores:
+            return card.scores[row_set].metrics
+    return {}
+
+
+@versions.command()
+@click.argument("version")
+@spec_option
+@output_option
+def show(version: str, spec_path: str, output: str) -> None:
+    """Show one version's card: its bytes, data, training, scores and verdict.
+
+    \b
+    Example:
+      upkeep versions show v2
+    """
+    from rich.markup import escape
+
+    from upkeep import api
+
+    card = api.version(spec_path, version)
+    if output == "json":
+        show_json(card)
+        return
+    out = console()
+    trained = card.trained
+    rows = table("", "")
+    rows.show_header = False
+    for name, value in (
+        ("version", f"{card.model} {card.version}, created {card.created}"),
+        ("bytes", f"models/{card.digest} ({card.size_bytes:,} bytes)"),
+        ("trained", f"{trained.candidate} ({trained.strategy}) on {_known(trained.rows)} rows, seed {trained.seed}"),
+        ("learned from", f"{', '.join(trained.periods) or 'not known'}; nothing newer than {trained.until or 'not known'}"),
+        ("parameters", ", ".join(f"{key}={value}" for key, value in trained.params.items()) or "defaults"),
+        ("dataset", card.dataset or "none: adopted"),
+        ("spec", card.spec),
+        ("code", ", ".join(f"{key} {value}" for key, value in card.code.items())),
+        ("compared with", card.champion or "nothing: the first"),
+        ("parents", ", ".join(card.parents) or "none"),
+        ("drift", card.drift or "not measured"),
+        ("update", card.update),
+    ):
+        rows.add_row(f"[dim]{name}[/]", escape(value))
+    out.print(rows)
+    for row_set, scores in card.scores.items():
+        shown = ", ".join(f"{name} {number(value)}" for name, value in scores.metrics.items())
+        out.print(f"[dim]{row_set} held-out rows ({scores.rows:,})[/]  {shown}")
+    if card.verdict:
+        out.print(f"[dim]verdict[/]  {card.verdict.verdict}: {escape(card.verdict.summary)}")
+
+
+def _known(rows: int | None) -> str:
+    return "an unknown number of" if rows is None else f"{rows:,}"
+
+
+@versions.command()
+@click.argument("version")
+@spec_option
+@output_option
+def verify(version: str, spec_path: str, output: str) -> None:
+    """Check a version's bytes against its digest, its card, and the records it names; then load it.
+
+    Exits with 1 when anything is wrong.
+
+    \b
+    Example:
+      upkeep versions verify v2
+    """
+    from upkeep import api
+
+    problems = api.verify(spec_path, version)
+    if output == "json":
+        show_json({"version": version, "ok": not problems, "problems": list(problems)})
+    elif problems:
+        from upkeep.cli.show import show_problem
+
+        for problem in problems:
+            show_problem(problem)
+    else:
+        click.echo(f"{version} is whole: its bytes are those of its digest, its records are there, and it loads")
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+@versions.command()
+@click.argument("version")
+@click.argument("other")
+@spec_option
+@output_option
+def diff(version: str, other: str, spec_path: str, output: str) -> None:
+    """Show what differs between two versions: data, parameters, scores.
+
+    \b
+    Example:
+      upkeep versions diff v1 v2
+    """
+    from rich.markup import escape
+
+    from upkeep import api
+
+    found = api.diff(spec_path, version, other)
+    if output == "json":
+        show_json([{"field": name, version: a, other: b} for name, a, b in found])
+        return
+    rows = table("field", version, other)
+    for name, a, b in found:
+        rows.add_row(escape(name), escape(_text(a)), escape(_text(b)))
+    console().print(rows if found else f"{version} and {other} do not differ")
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+@click.command()
+@click.argument("model")
+@spec_option
+@click.option("--trained-until", default="", metavar="PERIOD", help="The newest period the model may have learned from.")
+@output_option
+def adopt(model: str, spec_path: str, trained_until: str, output: str) -> None:
+    """Make the model that already serves version 1: a skops file that takes the spec's raw columns.
+
+    Its training rows are not known, so a later candidate is compared with it only on periods after --trained-until.
+
+    \b
+    Example:
+      upkeep adopt model.skops --trained-until 2013-03
+    """
+    from upkeep import api
+
+    record = api.adopt(spec_path, model, trained_until=trained_until)
+    if output == "json":
+        show_json(record)
+        return
+    click.echo(f"adopted {model} as {record.version} ({record.digest[:12]})")
+    click.echo(record.message)

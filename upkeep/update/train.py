@@ -1,0 +1,63 @@
+"""train: one candidate."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from upkeep.data.prepared import Prepared
+from upkeep.models.folder import folder_size
+from upkeep.spec.model import Ensemble
+from upkeep.training.task import TrainingTask
+from upkeep.training.train import train as fit
+from upkeep.update import trained
+from upkeep.update.context import ArtifactLike, Context, step
+
+
+@step
+def train(
+    context: Context,
+    *,
+    dataset_digest: str,
+    champion: str,
+    candidate: str,
+    states: dict[str, str],
+    members: dict[str, str],
+    prepared: ArtifactLike,
+    model: ArtifactLike,
+    metrics: ArtifactLike,
+) -> str:
+    spec, registry = context.spec, context.registry
+    chosen = next(c for c in spec.candidates if c.name == candidate)
+    with tempfile.TemporaryDirectory(prefix="upkeep-train-") as name:
+        work = Path(name)
+        digests = {member: record.model for member, record in trained.get_all(registry, members).items()}
+        if champion and isinstance(chosen, Ensemble) and "champion" in chosen.members:
+            digests["champion"] = registry.card(champion).digest
+        folders = {member: registry.get_model(digest, work / digest) for member, digest in digests.items()}
+        state = registry.get_state(candidate, states[candidate], work / "state") if candidate in states else None
+        out, state_out = work / "model", work / "state-out"
+        result = fit(
+            TrainingTask(
+                candidate=chosen,
+                spec=spec,
+                prepared=Prepared(Path(prepared.path)),
+                seed=spec.seed,
+                state=state,
+                members=folders,
+                progress=context.progress,
+            ),
+            out,
+            state_out,
+        )
+        digest = registry.put_model(out)
+        if state_out.exists():
+            registry.put_state(candidate, context.update, state_out)
+        shutil.copytree(out, model.path)
+        record = trained.TrainedCandidate(
+            model=digest, size_bytes=folder_size(out), parents=tuple(sorted(digests.values())), result=result
+        )
+    model.metadata.update(digest=digest, framework="scikit-learn", candidate=candidate)
+    metrics.metadata.update(rows=float(result.rows), seconds=float(result.seconds))
+    return trained.put(registry, record)
