@@ -204,7 +204,9 @@ def _type(each: Node) -> str:
     if kind == "array":
         if "prefixItems" in found:
             return f"list of {len(found['prefixItems'])}: {_type(found['prefixItems'][0])}"
-        return f"list of {_items(found["items"])}" if found.get("items") else "list"
+        if "discriminator" in found.get("items", {}):
+            return "list of candidates"
+        return f"list of {_type(found['items'])}" if found.get("items") else "list"
     if kind == "object":
         extra = found.get("additionalProperties")
         return f"mapping to {_type(extra)}" if isinstance(extra, dict) else "mapping"
