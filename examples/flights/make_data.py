@@ -55,32 +55,38 @@ def flights() -> pd.DataFrame:
     )
 
 
-def write(folder: Path, months: list[str] | None = None, table: pd.DataFrame | None = None) -> list[Path]:
-    """Write ``period=<month>/flights.parquet`` below ``folder`` for the given months; the paths."""
+def write(
+    folder: Path,
+    months: list[str] | None = None,
+    *,
+    table: pd.DataFrame | None = None,
+    shuffle_labels: bool = False,
+) -> list[Path]:
+    """Write ``period=<month>/flights.parquet`` below ``folder`` for the given months (None: all); the paths.
+
+    ``shuffle_labels`` makes ``broken.parquet`` instead: labels shuffled among a month's rows, as a broken join
+    upstream would do.
+    """
     table = flights() if table is None else table
+    random = np.random.default_rng(7)
     paths = []
     for month, rows in table.groupby("month", sort=True):
         if months is not None and month not in months:
             continue
-        path = folder / f"period={month}" / "flights.parquet"
+        if shuffle_labels:
+            rows = rows.assign(delayed=random.permutation(rows["delayed"].to_numpy()))  # noqa: PLW2901
+        path = folder / f"period={month}" / ("broken.parquet" if shuffle_labels else "flights.parquet")
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pandas(rows.drop(columns="month"), preserve_index=False), path)
         paths.append(path)
     return paths
 
 
-def write_shuffled(folder: Path, month: str, *, table: pd.DataFrame, seed: int = 7) -> Path:
-    """A bad month: its labels are shuffled among its rows, as a broken join upstream would do."""
-    rows = table[table["month"] == month].copy()
-    rows["delayed"] = np.random.default_rng(seed).permutation(rows["delayed"].to_numpy())
-    path = folder / f"period={month}" / "flights.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pandas(rows.drop(columns="month"), preserve_index=False), path)
-    return path
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parent / "data")
-    for path in write(parser.parse_args().folder):
-        print(path)
+    parser = argparse.ArgumentParser(description="Write the flights of 2013, one Parquet file a month.")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parent / "work" / "data")
+    parser.add_argument("--months", nargs="*", default=None, metavar="2013-01", help="only these months")
+    parser.add_argument("--shuffle-labels", action="store_true", help="a bad month: labels shuffled")
+    words = parser.parse_args()
+    for written in write(words.folder, words.months, shuffle_labels=words.shuffle_labels):
+        print(written)
