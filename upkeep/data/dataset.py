@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from upkeep import records
@@ -31,6 +32,8 @@ class Dataset:
     """In the order of (period, name)."""
     until: str | None = None
     """The newest period that may be used; None: all."""
+    ignored: tuple[str, ...] = ()
+    """Names of files in the source that are no data: hidden ones, those that start with _, other formats."""
     schema_version: int = 1
 
     @property
@@ -39,3 +42,9 @@ class Dataset:
         return records.digest(
             records.to_json([[file.name, file.digest, file.period] for file in self.files] + [self.until])
         )
+
+
+def period_order(period: str) -> tuple[tuple[int, int, str], ...]:
+    """The key that sorts periods: numbers within a name count as numbers, so ``9`` comes before ``10``."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", period)
+    return tuple((0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts)

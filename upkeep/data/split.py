@@ -20,6 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from upkeep.data.kinds import to_kind
+from upkeep.data.layout import TimeUnit
+
 Hashes = npt.NDArray[np.uint64]
 
 TRAIN, VALIDATION, HELD_OUT, KEPT_OUT = "train", "validation", "held_out", "kept_out"
@@ -168,3 +171,82 @@ def random_state_held_out(rows: int, held_out: float, random_state: int) -> npt.
     chosen = int(np.ceil(rows * held_out))
     mask[np.random.RandomState(random_state).permutation(rows)[:chosen]] = True
     return mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assign:
+    """A row function: adds ``_period``, ``_part``, ``_group``, ``_row`` and ``_content`` to cleaned rows of one file.
+
+    ``_part`` is by hash alone: preparing overrides it where the newest period or ``random_state`` decides, and marks
+    what is kept out. Rows of no period (their time is null) have a null ``_period``.
+    """
+
+    salt: str
+    split: HashSplit
+    content: tuple[str, ...]
+    """The columns whose values are the row's content: features, time and target."""
+    id: str | None
+    group_column: str | None
+    group_unit: TimeUnit | None
+    time: str | None
+    period: str | None
+    """The file's period; None: from ``time``."""
+    period_unit: TimeUnit | None
+    file_digest: str
+
+    def __call__(self, batch: Any) -> Any:
+        import pyarrow as pa
+
+        rows = batch.num_rows
+        if self.period is not None:
+            period = pa.array([self.period] * rows, pa.string())
+        elif self.time is not None and self.period_unit is not None:
+            period = period_of(batch.column(self.time), self.period_unit)
+        else:
+            raise ValueError("a file without a period needs a time and a unit")
+        content = hash_content({name: batch.column(name) for name in self.content}, self.salt)
+        by_id = None if self.id is None else _text(batch.column(self.id))
+        row = (
+            hash_place(self.file_digest, batch.column("_row_number").to_numpy(zero_copy_only=False))
+            if by_id is None
+            else hash_values(by_id, seed("row", self.salt))
+        )
+        key = by_id
+        if self.group_column is not None:
+            key = _text(batch.column(self.group_column))
+        elif self.group_unit is not None:
+            key = period_of(batch.column(self.time), self.group_unit)
+        # rows without any key: the content is the key, so that a row that comes back is in the same part
+        group = mix(content) if key is None else hash_values(key, seed("group", self.salt))
+        held_out = self.split.held_out_mask(group)
+        part = np.where(held_out, 2, self.split.validation_mask(group).astype(np.int8)).astype(np.int8)
+        added = {
+            "_period": period,
+            "_part": pa.DictionaryArray.from_arrays(pa.array(part), pa.array(list(PARTS))).dictionary_decode(),
+            "_group": pa.array(group),
+            "_row": pa.array(row),
+            "_content": pa.array(content),
+        }
+        return pa.RecordBatch.from_arrays([*batch.columns, *added.values()], names=[*batch.schema.names, *added])
+
+
+def period_of(times: Any, unit: TimeUnit) -> Any:
+    """The period each time falls in (UTC), as text: 2013-04-01, 2013-W14 (ISO), 2013-04, 2013-Q2 or 2013.
+
+    ``times``: a ``pa.Array`` of timestamp[us, UTC]. Null stays null.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wall = times.cast(pa.timestamp("us"))  # without a zone Arrow needs no time-zone database
+    unique = pc.floor_temporal(wall, unit=unit).dictionary_encode()
+    starts = unique.dictionary
+    if unit == "quarter":
+        names = pc.binary_join_element_wise(pc.strftime(starts, "%Y"), pc.quarter(starts).cast(pa.string()), "-Q")
+    else:
+        names = pc.strftime(starts, {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m", "year": "%Y"}[unit])
+    return names.take(unique.indices)
+
+
+def _text(array: Any) -> Any:
+    return to_kind(array, "categorical")[0]
