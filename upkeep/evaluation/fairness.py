@@ -34,10 +34,11 @@ from upkeep.evaluation.resampling import (
     widened_tail,
 )
 from upkeep.evaluation.result import FairnessResult, Interval
-from upkeep.evaluation.slices import MOST_VALUES
 from upkeep.spec import model as spec
 
 MEASURES = ("demographic_parity_difference", "equalized_odds_difference", "equal_opportunity_difference")
+MOST_GROUPS = 50
+"""Of a column with more groups, the largest are judged; the others are listed with those that are too small."""
 _RATES = {
     "demographic_parity_difference": ("selection_rate",),
     "equalized_odds_difference": ("true_positive_rate", "false_positive_rate"),
@@ -77,7 +78,16 @@ def fairness_results(
     asked = {rule.column for rule in rules}
     every = [*rules, *(spec.Fairness(column=column) for column in columns if column not in asked)]
     return tuple(
-        result for rule in every for result in _column(rows, rule, resamples, seed, confidence, candidate, champion)
+        result
+        for rule in every
+        for result in _column(
+            rows,
+            rule,
+            models=(candidate,) if champion is None else (candidate, champion),
+            resamples=resamples,
+            seed=seed,
+            confidence=confidence,
+        )
     )
 
 
@@ -117,7 +127,7 @@ def _column(
         return without(f"{rule.column} is not among the prepared columns: name it in data.slices")
     codes, values = rows.slices[rule.column]
     sizes = np.bincount(codes, minlength=len(values))
-    large = [int(code) for code in np.argsort(-sizes, kind="stable")[:MOST_VALUES] if sizes[code] >= rule.min_rows]
+    large = [int(code) for code in np.argsort(-sizes, kind="stable")[:MOST_GROUPS] if sizes[code] >= rule.min_rows]
     truth = (rows.truth == rows.positive).astype(np.uint8)
     answers = [(rows.answers[model].predicted == rows.positive).astype(np.uint8) for model in models]
     _, (counts,) = confusion_counts(truth, answers[0], 2, [(codes, len(values))])
