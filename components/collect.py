@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from kfp import dsl
 from kfp.dsl import Dataset, Output
-
 from upkeep.components.image import IMAGE
 
 

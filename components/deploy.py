@@ -2,7 +2,6 @@
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Output
-
 from upkeep.components.image import IMAGE
 
 
@@ -30,7 +29,6 @@ def deploy(
         spec=spec,
         spec_digest=spec_digest,
         update=update,
-        dataset_digest=dataset_digest,
         champion=champion,
         candidates=candidates,
         verdict=verdict,

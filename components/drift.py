@@ -2,7 +2,6 @@
 
 from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
-
 from upkeep.components.image import IMAGE
 
 
@@ -25,7 +24,6 @@ def drift(
         spec=spec,
         spec_digest=spec_digest,
         update=update,
-        dataset_digest=dataset_digest,
         champion=champion,
         prepared=prepared,
         report=report,

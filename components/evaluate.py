@@ -2,7 +2,6 @@
 
 from kfp import dsl
 from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Input, Metrics, Output, SlicedClassificationMetrics
-
 from upkeep.components.image import IMAGE
 
 
@@ -27,7 +26,6 @@ def evaluate(
         spec=spec,
         spec_digest=spec_digest,
         update=update,
-        dataset_digest=dataset_digest,
         champion=champion,
         candidates=candidates,
         prepared=prepared,

@@ -2,7 +2,6 @@
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Output
-
 from upkeep.components.image import IMAGE
 
 
@@ -25,8 +24,6 @@ def preprocess(
         spec=spec,
         spec_digest=spec_digest,
         update=update,
-        dataset_digest=dataset_digest,
-        seen=seen,
         dataset=dataset,
         prepared=prepared,
         quarantine=quarantine,

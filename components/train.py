@@ -2,7 +2,6 @@
 
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
-
 from upkeep.components.image import IMAGE
 
 
@@ -27,7 +26,6 @@ def train(
         spec=spec,
         spec_digest=spec_digest,
         update=update,
-        dataset_digest=dataset_digest,
         champion=champion,
         candidate=candidate,
         states=states,

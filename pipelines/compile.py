@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from kfp.compiler import Compiler
+from upkeep.pipelines.update import update_pipeline
 
 from upkeep.errors import InputError, Where
-from upkeep.pipelines.update import update_pipeline
 from upkeep.spec.model import ModelSpec
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from kfp import dsl
-
 from upkeep.components.collect import collect
 from upkeep.components.deploy import deploy
 from upkeep.components.drift import drift
 from upkeep.components.evaluate import evaluate
 from upkeep.components.preprocess import preprocess
 from upkeep.components.train import train
+
 from upkeep.spec.model import Candidate, Ensemble, ModelSpec
 
 

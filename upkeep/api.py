@@ -162,7 +162,7 @@ def write_drift_page(report: DriftReport, path: str | Path) -> Path:
     return path
 
 
-def compile(spec: str | Path | ModelSpec, out: str | Path = "update.yaml") -> Path:  # noqa: A001
+def compile(spec: str | Path | ModelSpec, out: str | Path = "update.yaml") -> Path:
     """Write the update pipeline as KFP IR YAML; the path."""
     from upkeep.pipelines.compile import compile_pipeline
 

@@ -35,8 +35,14 @@ def flights() -> pd.DataFrame:
     return pd.DataFrame(
         {
             # carrier, number, origin and date name a flight; a plane may fly the same number twice from two airports
-            "flight_id": table["carrier"] + table["flight"].astype(str) + "-" + table["origin"] + "-"
-            + date.dt.strftime("%m%d") + "-" + table["sched_dep_time"].astype(str),
+            "flight_id": table["carrier"]
+            + table["flight"].astype(str)
+            + "-"
+            + table["origin"]
+            + "-"
+            + date.dt.strftime("%m%d")
+            + "-"
+            + table["sched_dep_time"].astype(str),
             "scheduled_departure": (date + pd.to_timedelta(minutes, unit="min")).dt.tz_localize("UTC"),
             "day": date.dt.strftime("%Y-%m-%d"),
             "carrier": table["carrier"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 from typing import Any
@@ -27,17 +28,17 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """Knows its commands' names and one-line help without importing them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[cmd_name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
@@ -76,19 +77,21 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last place where a traceback can become words
         sys.exit(_tell(error, as_json=_wants_json(words)))
 
 
 def _wants_json(words: list[str]) -> bool:
-    return "--output=json" in words or any(a == "--output" and b == "json" for a, b in zip(words, words[1:], strict=False))
+    return "--output=json" in words or ("--output", "json") in itertools.pairwise(words)
 
 
 def _tell(error: Exception, *, as_json: bool) -> int:
     from upkeep.errors import AccessError, OutsideError, UpkeepError
 
     if isinstance(error, PermissionError):
-        error = AccessError(f"no permission: {error.filename or error}", fix="change the permission, or run as its owner")
+        error = AccessError(
+            f"no permission: {error.filename or error}", fix="change the permission, or run as its owner"
+        )
     elif isinstance(error, OSError) and not isinstance(error, UpkeepError):
         error = OutsideError(str(error), fix="look at the disk, and try again")
     if isinstance(error, UpkeepError):

@@ -15,12 +15,17 @@ from upkeep.cli.show import show_json, show_problem
 @click.option("--target", required=True, help="The column that holds the label.")
 @click.option("--name", default=None, help="The model's name; without it, the data's.")
 @click.option("--positive", default=None, help="The class that counts as positive; without it, a guess.")
-@click.option("--to", "path", type=click.Path(dir_okay=False, path_type=Path), default="upkeep.yaml", show_default=True)
+@click.option(
+    "--to",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="upkeep.yaml",
+    show_default=True,
+    help="Where the spec is written.",
+)
 @click.option("--force", is_flag=True, help="Write over a spec that is there.")
 @output_option
-def init(
-    data: str, target: str, name: str | None, positive: str | None, path: Path, force: bool, output: str
-) -> None:
+def init(data: str, target: str, name: str | None, positive: str | None, path: Path, force: bool, output: str) -> None:
     """Write upkeep.yaml from the data's own schema, and say what was guessed.
 
     DATA is a file, a folder or an s3:// address.
@@ -75,7 +80,7 @@ def spec() -> None:
 
 @spec.command()
 @output_option
-def schema(output: str) -> None:
+def schema(output: str) -> None:  # noqa: ARG001 - the schema is JSON either way
     """Print the JSON Schema of upkeep.yaml, for editors.
 
     \b

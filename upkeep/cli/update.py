@@ -110,7 +110,9 @@ def _plain_lines(out: Any) -> Callable[[Any], None]:
     def listen(event: Any) -> None:
         if (event.step, event.text) != (last["step"], last["text"]) and event.share in (None, 1.0):
             last.update(step=event.step, text=event.text)
-            out.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {event.step:<11} {_safe(event.text)}", soft_wrap=True)
+            out.print(
+                f"[dim]{time.monotonic() - started:6.1f} s[/]  {event.step:<11} {_safe(event.text)}", soft_wrap=True
+            )
 
     return listen
 
@@ -118,7 +120,13 @@ def _plain_lines(out: Any) -> Callable[[Any], None]:
 @click.command("compile")
 @spec_option
 @click.option(
-    "--out", "-o", "out", type=click.Path(dir_okay=False, path_type=Path), default="update.yaml", show_default=True
+    "--out",
+    "-o",
+    "out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="update.yaml",
+    show_default=True,
+    help="Where the pipeline is written.",
 )
 @output_option
 def compile_(spec_path: str, out: Path, output: str) -> None:

@@ -43,7 +43,9 @@ def list_(spec_path: str, output: str) -> None:
     if not listed.cards:
         click.echo("no version yet; `upkeep run` makes the first")
         return
-    rows = table("version", "serves", "created", "candidate", "learned until", "rows", "f1", "digest", right=("rows", "f1"))
+    rows = table(
+        "version", "serves", "created", "candidate", "learned until", "rows", "f1", "digest", right=("rows", "f1")
+    )
     for card in listed.cards:
         scores = _headline(card)
         rows.add_row(
@@ -93,7 +95,10 @@ def show(version: str, spec_path: str, output: str) -> None:
         ("version", f"{card.model} {card.version}, created {card.created}"),
         ("bytes", f"models/{card.digest} ({card.size_bytes:,} bytes)"),
         ("trained", f"{trained.candidate} ({trained.strategy}) on {_known(trained.rows)} rows, seed {trained.seed}"),
-        ("learned from", f"{', '.join(trained.periods) or 'not known'}; nothing newer than {trained.until or 'not known'}"),
+        (
+            "learned from",
+            f"{', '.join(trained.periods) or 'not known'}; nothing newer than {trained.until or 'not known'}",
+        ),
         ("parameters", ", ".join(f"{key}={value}" for key, value in trained.params.items()) or "defaults"),
         ("dataset", card.dataset or "none: adopted"),
         ("spec", card.spec),
@@ -180,7 +185,9 @@ def _text(value: object) -> str:
 @click.command()
 @click.argument("model")
 @spec_option
-@click.option("--trained-until", default="", metavar="PERIOD", help="The newest period the model may have learned from.")
+@click.option(
+    "--trained-until", default="", metavar="PERIOD", help="The newest period the model may have learned from."
+)
 @output_option
 def adopt(model: str, spec_path: str, trained_until: str, output: str) -> None:
     """Make the model that already serves version 1: a skops file that takes the spec's raw columns.

@@ -27,9 +27,7 @@ class Collected(NamedTuple):
 def collect(context: Context, *, until: str, accept_changed: bool, dataset: ArtifactLike) -> Collected:
     spec, registry = context.spec, context.registry
     context.progress("looking for data")
-    found = data.collect(
-        spec, until=until or None, previous=registry.datasets(), accept_changed=accept_changed
-    )
+    found = data.collect(spec, until=until or None, previous=registry.datasets(), accept_changed=accept_changed)
     records.write(Path(dataset.path), found)
     registry.put_dataset(found)
     context.progress(f"{len(found.files)} files, digest {found.digest[:12]}", 1.0)

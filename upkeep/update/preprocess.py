@@ -16,8 +16,6 @@ from upkeep.update.context import ArtifactLike, Context, step
 def preprocess(
     context: Context,
     *,
-    dataset_digest: str,
-    seen: str,
     dataset: ArtifactLike,
     prepared: ArtifactLike,
     quarantine: ArtifactLike,

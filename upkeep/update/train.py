@@ -19,7 +19,6 @@ from upkeep.update.context import ArtifactLike, Context, step
 def train(
     context: Context,
     *,
-    dataset_digest: str,
     champion: str,
     candidate: str,
     states: dict[str, str],
