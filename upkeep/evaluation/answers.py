@@ -246,3 +246,21 @@ def reason_of(error: BaseException) -> str:
     """What went wrong, in one line."""
     text = error.problems[0].message if isinstance(error, UpkeepError) else str(error).strip().partition("\n")[0]
     return text or type(error).__name__
+
+
+def sample_table(
+    prepared: Prepared, columns: Sequence[str], *, periods: Sequence[str], rows: int, most: int, seed: int
+) -> pa.Table:
+    """At most ``most`` of the ``rows`` held-out rows of ``periods``, chosen by ``seed``, in their order."""
+    names = list(dict.fromkeys(columns))
+    if rows <= most:
+        return prepared.table(parts=("held_out",), periods=periods, columns=names)
+    wanted = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+    taken = []
+    start = 0
+    for batch in prepared.batches(parts=("held_out",), periods=periods, columns=names):
+        here = wanted[(wanted >= start) & (wanted < start + batch.num_rows)] - start
+        if len(here):
+            taken.append(batch.take(pa.array(here)))
+        start += batch.num_rows
+    return pa.Table.from_batches(taken)

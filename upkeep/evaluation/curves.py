@@ -55,6 +55,7 @@ class Retrain(Protocol):
 
 def curves(
     rows: Rows,
+    recent: Codes,
     whole: Portioned,
     periods: Sequence[str],
     metric: str,
@@ -66,18 +67,22 @@ def curves(
     seconds: float = 60.0,
     clock: Callable[[], float],
 ) -> Curves:
-    """Learning curves by rows and by periods, and the loss with age, on ``rows`` (held out, answered by ``candidate``,
-    and by ``champion`` where it has until ``champion_until`` to be aged from).
+    """Learning curves by rows and by periods, and the loss with age.
 
-    ``whole``: the chosen candidate itself. ``periods``: those it learned from, oldest first. ``worth``: a difference
-    of the metric that matters to the owner (``gate.better.by``, or 0.01). No training is begun after ``seconds`` of
-    ``clock``.
+    ``rows``: all held-out rows, answered by ``candidate`` and, where it can be asked, by ``champion``. ``recent``: the
+    indices of those that stand for the traffic to come (the rows that decide); the learning curves are scored on them,
+    ageing on all. ``whole``: the chosen candidate itself. ``periods``: those it learned from, oldest first.
+    ``worth``: a difference of the metric that matters to the owner (``gate.better.by``, or 0.01). No training is begun
+    after ``seconds`` of ``clock``.
     """
     deadline = clock() + seconds
     maker = _Maker(retrain, deadline, clock)
-    by_rows, said_rows = _by_rows(rows, whole, metric, maker, seed)
-    by_periods, said_periods = _by_periods(rows, whole, periods, metric, maker, seed)
-    by_age, more_often = _by_age(rows, periods, metric, worth, maker, champion_until, seed)
+    judge = _Judge(rows.take(recent), recent, metric, seed)
+    by_rows, said_rows = _by_rows(judge, whole, maker)
+    by_age, more_often = _by_age(
+        _Judge(rows, np.arange(len(rows)), metric, seed), periods, maker, worth=worth, champion_until=champion_until
+    )
+    by_periods, said_periods = _by_periods(judge, whole, periods, maker)
     if retrain is None:
         said_rows = "Not measured: the curves are off, or the chosen candidate cannot be trained on less."
     elif maker.out_of_time:
@@ -109,43 +114,60 @@ class _Maker:
         return self.retrain(portion)
 
 
-def _score(rows: Rows, answers: Answers, metric: str, seed: int) -> Interval | None:
-    only = replace(rows, answers={"model": answers}, slices={})
-    return Sample(only, ("model",), resamples=RESAMPLES, seed=seed).interval(metric, CONFIDENCE)
+@dataclass(frozen=True)
+class _Judge:
+    """Scores answers on some of the held-out rows."""
 
+    rows: Rows
+    which: Codes
+    """Their places among all held-out rows, which answers are of."""
+    metric: str
+    seed: int
 
-def _gain(rows: Rows, less: Answers, more: Answers, metric: str, seed: int) -> Interval | None:
-    """What ``more`` has over ``less``, in the better direction."""
-    both = replace(rows, answers={"less": less, "more": more}, slices={})
-    return Sample(both, ("less", "more"), resamples=RESAMPLES, seed=seed).difference(metric, CONFIDENCE).difference
+    def score(self, answers: Answers) -> Interval | None:
+        return self._sample({"model": answers}).interval(self.metric, CONFIDENCE)
+
+    def gain(self, less: Answers, more: Answers) -> Interval | None:
+        """What ``more`` has over ``less``, in the better direction."""
+        return self._sample({"less": less, "more": more}).difference(self.metric, CONFIDENCE).difference
+
+    def _sample(self, answers: dict[str, Answers]) -> Sample:
+        here = {name: answer.take(self.which) for name, answer in answers.items()}
+        rows = replace(self.rows, answers=here, slices={})
+        return Sample(rows, tuple(here), resamples=RESAMPLES, seed=self.seed)
+
+    def at(self, period: str) -> _Judge:
+        here = np.flatnonzero(self.rows.period == self.rows.periods.index(period))
+        return replace(self, rows=self.rows.take(here), which=self.which[here])
+
+    def point(self, x: float, label: str, answers: Answers) -> tuple[CurvePoint, ...]:
+        score = self.score(answers)
+        return () if score is None else (CurvePoint(x=x, label=label, score=score, rows=len(self.rows)),)
 
 
 def _range(gap: Interval) -> str:
     return f"{gap.estimate:+.3f} (95% interval {gap.low:+.3f} to {gap.high:+.3f})"
 
 
-def _point(x: float, label: str, score: Interval | None, rows: int) -> tuple[CurvePoint, ...]:
-    return () if score is None else (CurvePoint(x=x, label=label, score=score, rows=rows),)
-
-
-def _by_rows(rows: Rows, whole: Portioned, metric: str, make: _Maker, seed: int) -> tuple[tuple[CurvePoint, ...], str]:
+def _by_rows(judge: _Judge, whole: Portioned, make: _Maker) -> tuple[tuple[CurvePoint, ...], str]:
     points: tuple[CurvePoint, ...] = ()
     gains: list[tuple[float, int, Interval]] = []
     for share in sorted(SHARES, reverse=True):  # the half first: it answers the question
         made = make(Portion(share=share))
         if made is None:
             continue
-        points = (
-            _point(made.rows, f"{share:.3g} of the rows", _score(rows, made.answers, metric, seed), len(rows)) + points
-        )
-        gain = _gain(rows, made.answers, whole.answers, metric, seed)
+        points = judge.point(made.rows, f"{share:.3g} of the rows", made.answers) + points
+        gain = judge.gain(made.answers, whole.answers)
         if gain is not None:
             gains.append((share, made.rows, gain))
-    points += _point(whole.rows, "all rows", _score(rows, whole.answers, metric, seed), len(rows))
+    points += judge.point(whole.rows, "all rows", whole.answers)
     if not gains:
         return points, "The data cannot say how much is needed: no smaller model could be compared on these rows."
     share, number, gain = gains[0]
-    start = f"{metric}: training on all {whole.rows:,} rows instead of {number:,} ({share:.3g} of them) brings {_range(gain)}."
+    start = (
+        f"{judge.metric}: training on all {whole.rows:,} rows instead of {number:,} ({share:.3g} of them) "
+        f"brings {_range(gain)}."
+    )
     if gain.low > 0:
         return points, f"{start} More rows still help; another doubling should bring about as much, or less."
     enough = [(size, other) for _, size, other in gains if other.low <= 0]
@@ -157,7 +179,7 @@ def _by_rows(rows: Rows, whole: Portioned, metric: str, make: _Maker, seed: int)
 
 
 def _by_periods(
-    rows: Rows, whole: Portioned, periods: Sequence[str], metric: str, make: _Maker, seed: int
+    judge: _Judge, whole: Portioned, periods: Sequence[str], make: _Maker
 ) -> tuple[tuple[CurvePoint, ...], str]:
     if len(periods) < 2:
         return (), ""
@@ -168,11 +190,11 @@ def _by_periods(
         if made is None:
             continue
         label = f"newest {number} of {len(periods)} periods"
-        points = _point(number, label, _score(rows, made.answers, metric, seed), len(rows)) + points
-        gain = _gain(rows, made.answers, whole.answers, metric, seed)
+        points = judge.point(number, label, made.answers) + points
+        gain = judge.gain(made.answers, whole.answers)
         if gain is not None:
             gains.append((number, gain))
-    points += _point(len(periods), "all periods", _score(rows, whole.answers, metric, seed), len(rows))
+    points += judge.point(len(periods), "all periods", whole.answers)
     if not gains:
         return points, ""
     worse = [(number, gain) for number, gain in gains if gain.high < 0]
@@ -191,15 +213,10 @@ def _by_periods(
 
 
 def _by_age(
-    rows: Rows,
-    learned: Sequence[str],
-    metric: str,
-    worth: float,
-    make: _Maker,
-    champion_until: str | None,
-    seed: int,
+    judge: _Judge, learned: Sequence[str], make: _Maker, *, worth: float, champion_until: str | None
 ) -> tuple[tuple[CurvePoint, ...], str]:
     """The champion, where it is old enough; otherwise a stand-in: the same recipe, stopped at an earlier period."""
+    rows, metric = judge.rows, judge.metric
     present = rows.present
     ages = [period for period in present if champion_until is not None and period > champion_until]
     old: Answers | None = rows.answers.get("champion")
@@ -215,10 +232,9 @@ def _by_age(
     for age, period in enumerate(ages, start=1):
         if old is None:
             break
-        which: Codes = np.flatnonzero(rows.period == rows.periods.index(period))
-        part = rows.take(which)
-        points += _point(age, period, _score(part, old.take(which), metric, seed), len(part))
-        loss = _gain(part, old.take(which), part.answers["candidate"], metric, seed)
+        here = judge.at(period)
+        points += here.point(age, period, old)
+        loss = here.gain(old, rows.answers["candidate"])
         if loss is not None:
             losses.append((age, loss))
     if len(losses) < LEAST_AGES:

@@ -1,0 +1,59 @@
+"""What an evaluation is given: the candidates and the champion, loaded or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from upkeep.evaluation.curves import Portion
+from upkeep.models.manifest import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidateInput:
+    """A candidate that was trained, or was to be."""
+
+    name: str
+    strategy: str
+    digest: str
+    """Of the model's bytes; empty when training failed."""
+    folder: Path | None
+    """The model's folder: its size counts."""
+    predictor: Predictor | None
+    failed: str = ""
+    """Why there is no predictor."""
+    rows: int | None = None
+    """Training rows it learned from."""
+    periods: tuple[str, ...] = ()
+    """The periods it learned from, oldest first; empty: all that have training rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChampionInput:
+    """The version that serves."""
+
+    version: str
+    digest: str
+    predictor: Predictor | None
+    unreadable: str = ""
+    """Why it cannot be loaded."""
+    periods: tuple[str, ...] = ()
+    """The periods it learned from."""
+    until: str | None = None
+    """The newest period it may have learned from; for an adopted model the declared cut-off; None: unknown."""
+    adopted: bool = False
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retrained:
+    """A model of the chosen candidate's recipe, trained on a portion of its rows."""
+
+    predictor: Predictor
+    rows: int
+    """Training rows it learned from."""
+
+
+RetrainOn = Callable[[Portion], Retrained | None]
+"""Trains the chosen candidate's recipe on a portion; None, or any error: that point of the curve is left out."""
