@@ -143,7 +143,14 @@ class GitRepository:
             return
         form = "%H%x00%ct%x00%an <%ae>%x00%s%x00%(trailers:only,unfold)%x00"
         out = self._git(
-            "log", "-z", "--no-show-signature", "--no-color", f"--format=tformat:{form}", _here(branch), "--", folder
+            "log",
+            "-z",
+            "--no-show-signature",
+            "--no-color",
+            f"--format=tformat:{form}",
+            _here(branch),
+            "--",
+            *([folder] if folder else []),
         )
         fields = out.decode(errors="replace").split("\0")
         # -z ends each entry with a NUL of its own, after the five that end its fields.
@@ -287,7 +294,7 @@ class GitRepository:
         self, *arguments: str, stdin: bytes = b"", remote: bool = False, extra: Mapping[str, str] | None = None
     ) -> bytes:
         """One git command; its standard output. ``remote``: it speaks to the remote, and may need the token."""
-        settings = _SETTINGS
+        settings: tuple[str, ...] = _SETTINGS
         environ = _isolated(self._environ)
         if remote and self._token:
             # A helper of the user's would answer first, and be given the token to keep.
@@ -350,7 +357,8 @@ _ASKPASS = """#!/bin/sh
 # Answers git's questions about the one host that the token is for; a redirect to another host gets nothing.
 case "$1" in
   "Username for '$UPKEEP_GIT_SCHEME://$UPKEEP_GIT_HOST"[\\'/]*) printf '%s\\n' "$UPKEEP_GIT_USERNAME" ;;
-  "Password for '$UPKEEP_GIT_SCHEME://$UPKEEP_GIT_USERNAME@$UPKEEP_GIT_HOST"[\\'/]*) printf '%s\\n' "$UPKEEP_GIT_TOKEN" ;;
+  "Password for '$UPKEEP_GIT_SCHEME://$UPKEEP_GIT_USERNAME@$UPKEEP_GIT_HOST"[\\'/]*)
+    printf '%s\\n' "$UPKEEP_GIT_TOKEN" ;;
   *) exit 1 ;;
 esac
 """

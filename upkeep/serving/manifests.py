@@ -157,9 +157,7 @@ def render_version(spec: ModelSpec, version: ServedVersion) -> bytes:
             }
         },
     }
-    return write(
-        manifest, f"Written by Upkeep; never changed once it is here. The version after {version.version} gets a file."
-    )
+    return write(manifest, "Written by Upkeep. What it serves never changes: another version gets a file of its own.")
 
 
 def render_route(spec: ModelSpec, weights: Mapping[str, int]) -> bytes:

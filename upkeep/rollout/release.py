@@ -1,0 +1,433 @@
+"""Propose a version through Git: the first at 100 %, a challenger at 0 %.
+
+:func:`plan_release` decides, purely, from what stands in Git; :func:`propose` reads, asks it, commits and pushes, and
+does all of it again when somebody else pushed in between. A retry that finds its own work done says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from upkeep.errors import ConflictError, InputError, IntegrityError, RefusedError, Where
+from upkeep.evaluation.result import VerdictName
+from upkeep.rollout.git import GitRepository, Repository, Tree, create_bare
+from upkeep.rollout.state import STATE_FILE, Canary, Champion, Phase, State, read_state, render_state
+from upkeep.serving.manifests import (
+    KUSTOMIZATION_FILE,
+    ROUTE_FILE,
+    ServedVersion,
+    check_driver,
+    is_version_file,
+    read_resources,
+    read_version,
+    read_weights,
+    render_kustomization,
+    render_route,
+    render_version,
+    version_file,
+    version_number,
+)
+from upkeep.spec.model import ModelSpec
+
+Outcome = Literal["first", "proposed", "superseded", "already", "pending_other", "champion_changed", "barred"]
+"""``first``: nothing served, the version gets all traffic. ``proposed``: a challenger at 0 %. ``superseded``: the same,
+in place of a challenger that had no traffic yet. ``already``: the version stands there. The others change nothing:
+``pending_other``: another challenger's rollout is under way; ``champion_changed``: the champion that was compared does
+not serve any more, so the verdict is insufficient; ``barred``: these bytes were taken back once."""
+
+ATTEMPTS = 10
+"""How often a push that came second is decided anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewVersion:
+    """A registered version that is to be rolled out."""
+
+    served: ServedVersion
+    verdict: VerdictName | None
+    """The gate's; None: adopted without data to judge it on, which only a first version may be."""
+    evidence: str | None = None
+    """Digest of the update's record."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """What stands in the model's folder, checked as a whole."""
+
+    state: State
+    versions: Mapping[str, ServedVersion]
+    """Version → what its InferenceService says, in order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """What should serve, by Git."""
+
+    champion: Champion | None
+    canary: Canary | None
+    phase: Phase
+    weight: int
+    """The canary's, per cent."""
+    commit: str | None
+    """None: the repository is empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    outcome: Outcome
+    reason: str
+    """One plain sentence."""
+    changes: Mapping[str, bytes | None]
+    """Path within the repository → content; None removes. Empty: nothing to commit."""
+    message: str
+    """The commit's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    outcome: Outcome
+    reason: str
+    """One plain sentence."""
+    commit: str | None
+    """The commit that was made, or the one that was read where nothing was to be done."""
+    attempts: int
+    """How often it was decided: more than one after lost races."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+# --- where ---------------------------------------------------------------------------------------------------------
+
+
+def release_folder(spec: ModelSpec) -> str:
+    """The model's folder within the repository; empty: its root."""
+    path = (spec.rollout.path or f"models/{spec.name}").strip("/")
+    return "" if path == "." else path
+
+
+def default_repository(spec: ModelSpec) -> Path | None:
+    """The bare repository beside a local store, when the spec means that one; it is made when it is first needed."""
+    store = spec.store
+    if "://" in store and not store.startswith("file://"):
+        return None
+    root = Path(unquote(urlsplit(store).path)) if store.startswith("file://") else Path(store)
+    path = root / spec.name / "releases.git"
+    return path if spec.rollout.repository in ("", str(path)) else None
+
+
+@contextmanager
+def open_repository(spec: ModelSpec) -> Iterator[Repository]:
+    """The spec's repository; the default one is made when it is not there."""
+    default = default_repository(spec)
+    if default is not None and not (default / "HEAD").exists():
+        create_bare(default, spec.rollout.branch)
+    with GitRepository(str(default or spec.rollout.repository)) as repository:
+        yield repository
+
+
+# --- what stands there ---------------------------------------------------------------------------------------------
+
+
+def read_release(spec: ModelSpec, tree: Tree) -> Released | None:
+    """The model's folder, read and checked; None: nothing of Upkeep's is there.
+
+    Raises :class:`~upkeep.errors.InputError`, with file and line, when a file is missing, makes no sense or
+    disagrees with another: a person edited it, and only a person can say what was meant.
+    """
+    prefix = f"{folder}/" if (folder := release_folder(spec)) else ""
+    files = {
+        path.removeprefix(prefix): content
+        for path, content in sorted(tree.files.items())
+        if path.startswith(prefix) and "/" not in path.removeprefix(prefix)
+    }
+    ours = {name for name in files if name in (ROUTE_FILE, KUSTOMIZATION_FILE, STATE_FILE) or is_version_file(name)}
+    if not ours:
+        return None
+    for name in (STATE_FILE, ROUTE_FILE, KUSTOMIZATION_FILE):
+        if name not in ours:
+            raise _edited("the file is missing, and others of the release are there", prefix + name)
+    state = read_state(files[STATE_FILE], spec.name, prefix + STATE_FILE)
+    names = sorted((name for name in ours if is_version_file(name)), key=lambda name: version_number(name[:-5]))
+    versions = {name[:-5]: read_version(files[name], spec.name, prefix + name) for name in names}
+    applied = read_resources(files[KUSTOMIZATION_FILE], prefix + KUSTOMIZATION_FILE)
+    if applied != tuple(versions):
+        raise _edited(
+            f"it applies {_listed(applied)}, and the folder holds {_listed(versions)}", prefix + KUSTOMIZATION_FILE
+        )
+    for role in (state.champion, state.canary):
+        if role is not None and (role.version not in versions or versions[role.version].digest != role.digest):
+            raise _edited(
+                f"{version_file(role.version)} with the digest {role.digest[:12]} is not there", prefix + STATE_FILE
+            )
+    weights = read_weights(files[ROUTE_FILE], spec.name, prefix + ROUTE_FILE)
+    if weights != state.weights:
+        raise _edited(
+            f"it gives {_shares(weights)}, and {STATE_FILE} says {_shares(state.weights)}", prefix + ROUTE_FILE
+        )
+    return Released(state, versions)
+
+
+def serving_now(spec: ModelSpec, repository: Repository | None = None) -> Serving:
+    """What should serve now, by the newest commit of the spec's repository (or of ``repository``).
+
+    A default repository that is not there yet serves nothing.
+    """
+    if repository is None:
+        default = default_repository(spec)
+        if default is not None and not (default / "HEAD").exists():
+            return Serving(champion=None, canary=None, phase="idle", weight=0, commit=None)
+        with open_repository(spec) as opened:
+            return serving_now(spec, opened)
+    tree = repository.read(spec.rollout.branch, release_folder(spec))
+    return serving_of(read_release(spec, tree), tree.commit)
+
+
+def serving_of(released: Released | None, commit: str | None) -> Serving:
+    if released is None:
+        return Serving(champion=None, canary=None, phase="idle", weight=0, commit=commit)
+    state = released.state
+    return Serving(champion=state.champion, canary=state.canary, phase=state.phase, weight=state.weight, commit=commit)
+
+
+# --- the decision --------------------------------------------------------------------------------------------------
+
+
+def plan_release(
+    spec: ModelSpec,
+    released: Released | None,
+    new: NewVersion,
+    *,
+    expected_champion: str | None,
+    supersede: bool,
+    lines: Sequence[str],
+    now: datetime,
+) -> Plan:
+    """What to commit so that ``new`` is proposed. Pure.
+
+    ``expected_champion`` is the version that ``new`` was compared with (None: with none); ``lines`` are the sentences
+    of evidence for the message. Raises :class:`~upkeep.errors.RefusedError` when the verdict is not ``pass``, and
+    :class:`~upkeep.errors.IntegrityError` when Git knows the version with another digest.
+    """
+    check_driver(spec)
+    served = new.served
+    if new.verdict not in ("pass", None):
+        raise RefusedError(
+            f"{served.version} may not be proposed: its verdict is {new.verdict}", fix="only a pass is rolled out"
+        )
+    stands = released.versions.get(served.version) if released else None
+    if stands is not None and stands.digest != served.digest:
+        raise IntegrityError(
+            f"{served.version} stands in Git with the digest {stands.digest[:12]}, not {served.digest[:12]}",
+            where=Where(f"{release_folder(spec)}/{version_file(served.version)}"),
+            fix="a version's bytes never change: register them as a new version",
+        )
+    if released is None:
+        if expected_champion is not None:
+            return _nothing(
+                "champion_changed", f"{served.version} was compared with {expected_champion}, and nothing serves now"
+            )
+        return _first(spec, new, lines, now)
+    state = released.state
+    if served.version in state.weights:
+        role = "serves" if served.version == state.champion.version else f"is the challenger, at {state.weight} %"
+        return _nothing("already", f"{served.version} {role} already")
+    barred = next((each for each in state.barred if each.digest == served.digest), None)
+    if barred is not None:
+        return _nothing("barred", f"the bytes of {served.version} were taken back as {barred.version}: {barred.reason}")
+    if expected_champion != state.champion.version:
+        compared = f"was compared with {expected_champion}" if expected_champion else "was compared with no champion"
+        return _nothing("champion_changed", f"{served.version} {compared}, and {state.champion.version} serves now")
+    if new.verdict is None:
+        raise RefusedError(
+            f"{served.version} was not judged, and {state.champion.version} serves",
+            fix="only the first version may be adopted without a verdict; let an update judge it",
+        )
+    if state.canary is None:
+        return _challenge(spec, released, new, "proposed", lines)
+    other = state.canary.version
+    if not supersede:
+        return _nothing(
+            "pending_other",
+            f"the rollout of {other} is under way ({state.phase}, {state.weight} %); --supersede would replace it",
+        )
+    if state.phase != "pending":
+        return _nothing(
+            "pending_other", f"the rollout of {other} is past pending ({state.phase}, {state.weight} %): end it first"
+        )
+    if version_number(other) > version_number(served.version):
+        return _nothing("pending_other", f"{other} is pending, and it is newer than {served.version}")
+    return _challenge(spec, released, new, "superseded", lines)
+
+
+def _nothing(outcome: Outcome, reason: str) -> Plan:
+    return Plan(outcome=outcome, reason=reason, changes={}, message="")
+
+
+def _first(spec: ModelSpec, new: NewVersion, lines: Sequence[str], now: datetime) -> Plan:
+    served = new.served
+    since = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    state = State(
+        model=spec.name,
+        phase="idle",
+        weight=0,
+        champion=Champion(version=served.version, digest=served.digest, since=since),
+        canary=None,
+        update=served.update,
+        evidence=new.evidence,
+    )
+    return Plan(
+        outcome="first",
+        reason=f"{served.version} is the first version: it gets all traffic",
+        changes=_changes(spec, state, {served.version: served}, served),
+        message=_message(f"{spec.name}: serve {served.version} at 100 %", spec, new, lines),
+    )
+
+
+def _challenge(spec: ModelSpec, released: Released, new: NewVersion, outcome: Outcome, lines: Sequence[str]) -> Plan:
+    served = new.served
+    replaced = released.state.canary
+    state = replace(
+        released.state,
+        phase="pending",
+        weight=0,
+        canary=Canary(version=served.version, digest=served.digest, update=served.update),
+        update=served.update,
+        evidence=new.evidence,
+    )
+    versions = dict(released.versions) | {served.version: served}
+    subject = f"{spec.name}: propose {served.version} at 0 %"
+    reason = f"{served.version} is proposed at 0 %, beside {state.champion.version}"
+    changes: dict[str, bytes | None] = {}
+    if replaced is not None:
+        # It has no traffic, so its service may go in the same commit.
+        del versions[replaced.version]
+        changes[_path(spec, version_file(replaced.version))] = None
+        subject += f", in place of {replaced.version}"
+        reason += f", in place of {replaced.version}"
+    return Plan(
+        outcome=outcome,
+        reason=reason,
+        changes=changes | _changes(spec, state, versions, served),
+        message=_message(subject, spec, new, lines),
+    )
+
+
+def _changes(
+    spec: ModelSpec, state: State, versions: Mapping[str, ServedVersion], added: ServedVersion
+) -> dict[str, bytes | None]:
+    return {
+        _path(spec, KUSTOMIZATION_FILE): render_kustomization(versions),
+        _path(spec, ROUTE_FILE): render_route(spec, state.weights),
+        _path(spec, version_file(added.version)): render_version(spec, added),
+        _path(spec, STATE_FILE): render_state(state),
+    }
+
+
+def _path(spec: ModelSpec, name: str) -> str:
+    folder = release_folder(spec)
+    return f"{folder}/{name}" if folder else name
+
+
+def _message(subject: str, spec: ModelSpec, new: NewVersion, lines: Sequence[str]) -> str:
+    """Subject, evidence, and trailers: always the last paragraph, so that no sentence can pose as one."""
+    trailers = {
+        "Upkeep-Model": spec.name,
+        "Upkeep-Update": new.served.update,
+        "Upkeep-Version": new.served.version,
+        "Upkeep-Verdict": new.verdict or "none",
+        "Upkeep-Evidence": new.evidence or "none",
+    }
+    body = "".join(f"- {_one_line(line)}\n" for line in lines if _one_line(line))
+    return "\n".join(
+        [subject, "", *([body] if body else []), *(f"{key}: {_one_line(text)}" for key, text in trailers.items()), ""]
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+# --- and done ------------------------------------------------------------------------------------------------------
+
+
+def propose(
+    spec: ModelSpec,
+    new: NewVersion,
+    *,
+    expected_champion: str | None,
+    supersede: bool = False,
+    lines: Sequence[str] = (),
+    repository: Repository | None = None,
+    now: Callable[[], datetime] = utc_now,
+    sleep: Callable[[float], None] = time.sleep,
+    attempts: int = ATTEMPTS,
+) -> Proposal:
+    """Propose ``new`` in the spec's repository (or in ``repository``): see :func:`plan_release` for the rules.
+
+    A push that came second is read and decided anew, at most ``attempts`` times; then
+    :class:`~upkeep.errors.ConflictError`. It is safe to call again after any error.
+    """
+    if repository is None:
+        with open_repository(spec) as opened:
+            return propose(
+                spec,
+                new,
+                expected_champion=expected_champion,
+                supersede=supersede,
+                lines=lines,
+                repository=opened,
+                now=now,
+                sleep=sleep,
+                attempts=attempts,
+            )
+    branch, folder = spec.rollout.branch, release_folder(spec)
+    for attempt in range(1, attempts + 1):
+        try:
+            tree = repository.read(branch, folder)
+            moment = now()
+            plan = plan_release(
+                spec,
+                read_release(spec, tree),
+                new,
+                expected_champion=expected_champion,
+                supersede=supersede,
+                lines=lines,
+                now=moment,
+            )
+            commit = tree.commit
+            if plan.changes:
+                commit = repository.commit_and_push(branch, tree.commit, plan.changes, plan.message, moment)
+            return Proposal(outcome=plan.outcome, reason=plan.reason, commit=commit, attempts=attempt)
+        except ConflictError:
+            if attempt < attempts:
+                sleep(min(2.0, 0.05 * 2**attempt))
+    raise ConflictError(
+        f"{attempts} times somebody else pushed first",
+        where=Where(repository.url),
+        fix="try again when the repository is quieter; the version is registered, nothing is lost",
+    )
+
+
+def _edited(message: str, file: str) -> InputError:
+    return InputError(
+        f"edited by hand: {message}",
+        where=Where(file),
+        fix="take the whole folder back to an earlier commit (`git revert` does it), or make the files agree",
+    )
+
+
+def _listed(versions: Iterable[str]) -> str:
+    return ", ".join(versions) or "no version"
+
+
+def _shares(weights: Mapping[str, int]) -> str:
+    return ", ".join(f"{version} {weight} %" for version, weight in weights.items())
