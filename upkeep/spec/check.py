@@ -15,12 +15,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from upkeep.errors import Problem, SpecError
-from upkeep.spec.load import Positions, missing_repository, nearest, read
+from upkeep.spec.load import Positions, missing_repository, nearest, read, resolve
 from upkeep.spec.model import ColumnRule, Custom, Ensemble, Incremental, Label, ModelSpec, Retrain, SearchSpace
 
 CALENDAR_GROUPS = ("day", "week", "month")
-RESERVED_COLUMNS = ("_period", "_part", "_group", "_row", "_reason", "_file", "_row_number")
-"""Columns that Upkeep adds to the rows it prepares."""
 LONGEST_LABEL = 63
 """A DNS label's length (RFC 1123), and so a Kubernetes service's."""
 COMMON_CLASSIFIERS = (
@@ -40,19 +38,12 @@ COMMON_CLASSIFIERS = (
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A spec that passed, as written; ``warnings`` are worth a person's look."""
-
-    spec: ModelSpec
-    positions: Positions
-    warnings: tuple[Problem, ...]
-
-
-@dataclass(frozen=True)
 class _Context:
     spec: ModelSpec
     positions: Positions
     environ: Mapping[str, str]
+    imports: bool
+    """Whether scikit-learn may be imported, to look at its classes (seconds of CPU time)."""
 
     def error(self, message: str, fix: str, *path: str | int) -> Problem:
         return Problem(message, self.positions.where(*path), fix)
@@ -64,26 +55,37 @@ class _Context:
 Rule = Callable[[_Context], Iterator[Problem]]
 
 
-def load_checked(path: str | Path, environ: Mapping[str, str]) -> Checked:
-    """The spec at ``path`` after both looks: at each key, and between keys.
+def load_checked(path: str | Path, environ: Mapping[str, str], *, imports: bool = False) -> ModelSpec:
+    """The spec at ``path`` after both looks, at each key and between keys; its paths are absolute (``resolve``).
 
-    ``environ`` holds the environment's variables. Raises :class:`SpecError` with all problems of both looks;
-    warnings alone do not raise.
+    ``environ``: the environment's variables. ``imports``: see :func:`check`. Raises :class:`SpecError` with all
+    problems of both looks at once; warnings alone do not raise.
     """
+    return load_with_warnings(path, environ, imports=imports)[0]
+
+
+def load_with_warnings(
+    path: str | Path, environ: Mapping[str, str], *, imports: bool = True
+) -> tuple[ModelSpec, tuple[Problem, ...]]:
+    """Like :func:`load_checked`, with the warnings."""
     parsed = read(path)
     spec = parsed.spec or parsed.repaired
-    found = check(spec, parsed.positions, environ) if spec is not None else []
+    found = check(spec, parsed.positions, environ, imports=imports) if spec is not None else []
     problems = list(parsed.problems)
     reported = {problem.where.field for problem in problems}
     problems += [problem for problem in found if problem.where.field not in reported]
     if parsed.spec is None or any(problem.severity == "error" for problem in problems):
         raise SpecError(problems=tuple(sorted(problems, key=_place)))
-    return Checked(parsed.spec, parsed.positions, tuple(problems))
+    return resolve(parsed.spec, Path(path).parent), tuple(problems)
 
 
-def check(spec: ModelSpec, positions: Positions, environ: Mapping[str, str]) -> list[Problem]:
-    """What is wrong between the keys of ``spec``, in the order of the file; ``severity`` tells errors from warnings."""
-    context = _Context(spec, positions, environ)
+def check(spec: ModelSpec, positions: Positions, environ: Mapping[str, str], *, imports: bool = True) -> list[Problem]:
+    """What is wrong between the keys of ``spec``, in the order of the file; ``severity`` tells errors from warnings.
+
+    ``imports``: import scikit-learn's classes to see that they exist, classify, have ``partial_fit`` where it is
+    needed, and know their parameters; it costs seconds. Nothing but scikit-learn is ever imported.
+    """
+    context = _Context(spec, positions, environ, imports)
     return sorted((problem for rule in RULES for problem in rule(context)), key=_place)
 
 
@@ -273,6 +275,12 @@ def _features(c: _Context) -> Iterator[Problem]:
                     "remove it from the features",
                     *("data", "features", key, index),
                 )
+            if name == data.time and key != "datetime":
+                yield c.error(
+                    f"`{name}` is the time, and cannot be a {key} feature",
+                    "list it under `datetime`, or not as a feature",
+                    *("data", "features", key, index),
+                )
     if data.features.datetime and not c.spec.preprocess.dates:
         yield c.error(
             "no part of a date becomes a feature, but there are datetime columns",
@@ -295,8 +303,12 @@ def _column_names(c: _Context) -> Iterator[Problem]:
     for name, path in named:
         if not name.strip():
             yield c.error("a column's name is empty", "write the name of a column", *path)
-        elif name in RESERVED_COLUMNS:
-            yield c.error(f"`{name}` is a column that Upkeep adds itself", "rename the column in the data", *path)
+        elif name.startswith("_"):
+            yield c.error(
+                f"`{name}`: names that begin with _ are kept for Upkeep's own columns",
+                "rename the column in the data",
+                *path,
+            )
     for key, names in (
         ("slices", data.slices),
         ("privacy.drop", data.privacy.drop),
@@ -556,6 +568,8 @@ def _estimator(c: _Context, candidate: Retrain | Incremental, path: tuple[str | 
             suggestion or f"if you trust it, add `estimators: [{estimator}]` to the spec",
             *here,
         )
+        return
+    if not c.imports:
         return
     found = _sklearn_class(estimator)
     if found is None:

@@ -1,0 +1,1001 @@
+"""A first ``upkeep.yaml`` from the data itself: what each column seems to be, and why.
+
+The data is read in one stream and thinned to a bounded sample; of Parquet, only some row groups, and the statistics
+of all. Every guess is said, and every column that is left out has a reason.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import difflib
+import io
+import json
+import math
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from upkeep.data.kinds import to_kind
+from upkeep.data.read import format_of, local_path, open_file, open_table_batches
+from upkeep.errors import AccessError, DataError, Where
+from upkeep.spec.load import plain_scalar
+from upkeep.spec.model import Label, ObjectStore
+
+SAMPLE_ROWS = 200_000
+SAMPLE_CELLS = 10_000_000
+"""A wide table gets fewer rows, so that the sample fits any laptop."""
+SAMPLE_FILES = 12
+MAX_CLASSES = 100
+MAX_CATEGORIES = 200
+"""A text column with more levels is left out."""
+LISTED_CATEGORIES = 12
+SLICE_LEVELS = (2, 20)
+SLICE_ROWS = 100
+DAY_ROWS = 20
+"""Rows a day, on the mean, from which on days are held out whole; and the least number of days for it."""
+ODD_VALUES = 0.02
+"""A text column with at most this share of values that are no numbers (or times) is one of numbers (or times)."""
+LEAK_ROWS = 100
+LEAK_AUC = 0.995
+"""A column that ranks the classes this well by itself is left out."""
+SUSPECT_AUC = 0.95
+ONLINE_ROWS = 10_000
+LINE = 110
+COMMENT_COLUMN = 46
+
+Shape = Literal["boolean", "integer", "number", "time", "text", "empty", "other"]
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """A spec for the data, and what was guessed for it."""
+
+    spec: dict[str, Any]
+    """As YAML would give it: only dicts, lists, text, numbers and booleans."""
+    guesses: tuple[str, ...]
+    """One sentence a guess, for people."""
+    comments: dict[str, str] = field(default_factory=dict)
+    """Dotted key → the comment that stands beside it."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Column → why it is no feature."""
+    seen: str = ""
+    """What was looked at."""
+
+
+def infer(
+    path_or_uri: str | Path,
+    *,
+    target: str,
+    name: str | None = None,
+    positive: Label | None = None,
+    object_store: ObjectStore | None = None,
+) -> Inferred:
+    """A spec for the data at ``path_or_uri`` (a file, a folder, or s3://) that predicts the column ``target``.
+
+    ``name``: the model's; without it, the file's. ``positive``: the positive class (a label, or its text). Raises
+    :class:`DataError` when the data cannot be read or holds nothing to learn, :class:`AccessError` without permission.
+    """
+    source = str(path_or_uri)
+    sample = _sample(source, object_store or ObjectStore())
+    _require_target(sample, target, source)
+    return _Inference(sample, source, target, name, positive).run()
+
+
+# --- a bounded sample ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Sample:
+    table: Any
+    """pa.Table with at most about ``SAMPLE_ROWS`` rows, spread over the whole."""
+    rows: int
+    """Rows of all data, or an estimate."""
+    files: int
+    folder_periods: tuple[str, ...]
+    """The values of ``period=…`` folders."""
+    ranges: dict[str, tuple[float, float]]
+    """Column → (least, greatest) of all rows, where the files' statistics say so."""
+    delimiter: str = ","
+    encoding: str = "utf-8"
+
+
+def _sample(source: str, store: ObjectStore) -> _Sample:
+    files = _files(source, store)
+    chosen = [files[index] for index in _spread(len(files), SAMPLE_FILES)]
+    tables, rows, delimiter, encoding = [], 0, ",", "utf-8"
+    ranges: list[dict[str, tuple[float, float]]] = []
+    for uri in chosen:
+        if format_of(uri) == "parquet":
+            table, count, statistics = _parquet_sample(uri, store, SAMPLE_ROWS // len(chosen))
+            ranges.append(statistics)
+        else:
+            delimiter, encoding = _dialect(uri, store)
+            batches = open_table_batches(uri, delimiter=delimiter, encoding=encoding, object_store=store)
+            table, count = _thinned(batches, SAMPLE_ROWS // len(chosen))
+        tables.append(table)
+        rows += count
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"the files do not agree on a column's type: {str(error).splitlines()[0]}",
+            where=Where(file=source),
+            fix="write all files with the same types",
+        ) from error
+    folders = [part[7:] for uri in files for part in uri.split("/") if part.startswith("period=")]
+    return _Sample(
+        table=table,
+        rows=rows * len(files) // len(chosen),
+        files=len(files),
+        folder_periods=tuple(sorted(set(folders))),
+        ranges=_merged(ranges) if len(ranges) == len(files) else {},
+        delimiter=delimiter,
+        encoding=encoding,
+    )
+
+
+def _files(source: str, store: ObjectStore) -> list[str]:
+    """The data files at ``source``, sorted by name."""
+    root = local_path(source)
+    if format_of(source) is not None and not (root is not None and root.is_dir()):
+        return [source]
+    if root is None:
+        from upkeep.store import open_store
+
+        keys = [entry.key for entry in open_store(source, store).list()]
+        found = [f"{source.rstrip('/')}/{key}" for key in keys if _is_data(key)]
+    else:
+        if not root.exists():
+            raise DataError("there is no such file or folder", where=Where(file=source), fix="check the path")
+        if root.is_file():
+            raise DataError(
+                "this is no format that can be read",
+                where=Where(file=source),
+                fix="give a .csv, .csv.gz or .parquet file, or a folder of them",
+            )
+        try:
+            next(root.iterdir(), None)
+        except PermissionError as error:
+            raise AccessError(
+                "the folder may not be listed", where=Where(file=source), fix="give yourself permission to read it"
+            ) from error
+        relative = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+        found = [str(root / name) for name in relative if _is_data(name)]
+    if not found:
+        raise DataError(
+            "there are no data files here", where=Where(file=source), fix="deliver .csv, .csv.gz or .parquet files"
+        )
+    return sorted(found)
+
+
+def _is_data(name: str) -> bool:
+    hidden = any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
+    return not hidden and format_of(name) is not None
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """``wanted`` indices, or all, spread evenly over ``range(count)`` with both ends."""
+    if count <= wanted:
+        return list(range(count))
+    return sorted({round(index * (count - 1) / max(wanted - 1, 1)) for index in range(wanted)})
+
+
+def _parquet_sample(uri: str, store: ObjectStore, wanted: int) -> tuple[Any, int, dict[str, tuple[float, float]]]:
+    """Some row groups of one Parquet file, its row count, and its columns' ranges from the footer."""
+    import pyarrow.parquet as pq
+
+    first = next(open_table_batches(uri, object_store=store, batch_rows=1024))  # says what is wrong with the file
+    wanted = min(wanted, max(SAMPLE_CELLS // max(first.num_columns, 1), 1))
+    try:
+        with open_file(uri, store) as stream:
+            file = pq.ParquetFile(stream)
+            groups = file.metadata.num_row_groups
+            largest = max(file.metadata.row_group(index).num_rows for index in range(groups))
+            chosen = _spread(groups, max(wanted // max(largest, 1), min(groups, 8)))
+            each = max(wanted // len(chosen), 1)
+            tables = [_group_rows(file, index, each) for index in chosen]
+            return pa.concat_tables(tables), file.metadata.num_rows, _statistics(file.metadata)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"the file cannot be read: {str(error).splitlines()[0]}",
+            where=Where(file=uri),
+            fix="write or upload the file again",
+        ) from error
+
+
+def _group_rows(file: Any, group: int, wanted: int) -> Any:
+    """About ``wanted`` rows, spread over one row group; the group is read in batches."""
+    rows = file.metadata.row_group(group).num_rows
+    keep = max(rows // max(wanted, 1), 1)
+    batches = []
+    for batch in file.iter_batches(min(8192, max(rows, 1)), row_groups=[group], use_threads=False):
+        batches.append(batch.take(pa.array(np.arange(0, batch.num_rows, keep))) if keep > 1 else batch)
+    return pa.Table.from_batches(batches, schema=file.schema_arrow).replace_schema_metadata(None)
+
+
+def _statistics(metadata: Any) -> dict[str, tuple[float, float]]:
+    """Column → (least, greatest), of the numeric columns for which every row group says them."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for group in range(metadata.num_row_groups):
+        for index in range(metadata.num_columns):
+            column = metadata.row_group(group).column(index)
+            statistics = column.statistics
+            if statistics is None or not statistics.has_min_max:
+                continue
+            ends = statistics.min, statistics.max
+            if all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
+                found.setdefault(column.path_in_schema, []).append((float(ends[0]), float(ends[1])))
+    whole = {name: ends for name, ends in found.items() if len(ends) == metadata.num_row_groups}
+    return {name: (min(low for low, _ in ends), max(high for _, high in ends)) for name, ends in whole.items()}
+
+
+def _merged(ranges: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, tuple[float, float]]:
+    shared = set(ranges[0]).intersection(*ranges) if ranges else set()
+    return {name: (min(r[name][0] for r in ranges), max(r[name][1] for r in ranges)) for name in shared}
+
+
+def _thinned(batches: Iterator[Any], wanted: int) -> tuple[Any, int]:
+    """At most about twice ``wanted`` rows, spread over the stream, and the stream's row count.
+
+    Rows whose number is a multiple of ``keep`` stay; ``keep`` doubles when there are too many.
+    """
+    kept: list[Any] = []
+    rows, keep, held = 0, 1, 0
+    for batch in batches:
+        wanted = min(wanted, max(SAMPLE_CELLS // max(batch.num_columns, 1), 1))
+        picked = np.arange(-rows % keep, batch.num_rows, keep)
+        rows += batch.num_rows
+        kept.append(batch.take(pa.array(picked)) if keep > 1 else batch)
+        held += len(picked)
+        while held > 2 * wanted:
+            keep *= 2
+            table = pa.Table.from_batches(kept)
+            table = table.take(pa.array(np.arange(0, table.num_rows, 2)))
+            kept, held = table.combine_chunks().to_batches(), table.num_rows
+    return pa.Table.from_batches(kept), rows
+
+
+def _dialect(uri: str, store: ObjectStore) -> tuple[str, str]:
+    """The delimiter and the encoding that a CSV file seems to have."""
+    with open_file(uri, store) as stream:
+        head = stream.read(1 << 20)
+        if format_of(uri) == "csv.gz" and head[:2] == b"\x1f\x8b":
+            import zlib
+
+            head = zlib.decompressobj(wbits=31).decompress(head, 1 << 20)
+    encoding = "utf-8"
+    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        encoding = "utf-16"
+    else:
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(head)
+        except UnicodeDecodeError:
+            encoding = "cp1252"
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(head).removeprefix("\ufeff")
+    lines = text.splitlines()[:2]
+    if not lines:
+        return ",", encoding
+    fields = {
+        each: [len(next(csv.reader(io.StringIO(line), delimiter=each), [])) for line in lines] for each in ",;\t|"
+    }
+    # A delimiter cuts the header and the first row alike; among several, the one that cuts most.
+    alike = {each: counts[0] for each, counts in fields.items() if len(set(counts)) == 1} or {",": 1}
+    return max(alike, key=lambda each: alike[each]), encoding
+
+
+# --- what a column is ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    shape: Shape
+    values: Any
+    """pa.Array: bool, int64, float64, timestamp[us, UTC] or string by ``shape``; null where it cannot be read."""
+    valid: int
+    distinct: int
+    odd: int = 0
+    """Values that are not of the shape."""
+    odd_example: str = ""
+
+
+def _column(name: str, array: Any) -> _Column:
+    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    kind = array.type
+    if pa.types.is_null(kind):
+        return _Column(name, "empty", array, 0, 0)
+    if pa.types.is_boolean(kind):
+        return _made(name, "boolean", array)
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return _made(name, "time", to_kind(array, "datetime")[0])
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return _numbers(name, to_kind(array, "numeric")[0])
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return _text(name, array.cast(pa.string()))
+    return _Column(name, "other", array, len(array) - array.null_count, 0)
+
+
+def _made(name: str, shape: Shape, values: Any, odd: int = 0, odd_example: str = "") -> _Column:
+    valid = len(values) - values.null_count
+    if valid == 0:
+        return _Column(name, "empty", values, 0, 0)
+    return _Column(name, shape, values, valid, pc.count_distinct(values).as_py(), odd, odd_example)
+
+
+def _numbers(name: str, values: Any, odd: int = 0, odd_example: str = "") -> _Column:
+    """Float64 ``values``; infinities are odd, and integers where all are whole."""
+    finite = pc.fill_null(pc.is_finite(values), False)
+    infinite = len(values) - values.null_count - pc.sum(finite).as_py() if len(values) else 0
+    if infinite:
+        values = pc.if_else(finite, values, pa.scalar(None, pa.float64()))
+        odd, odd_example = odd + infinite, odd_example or "infinity"
+    whole = pc.all(pc.equal(pc.floor(values), values)).as_py() is not False
+    small = pc.all(pc.less(pc.abs(values), 2.0**53)).as_py() is not False
+    if whole and small:
+        return _made(name, "integer", values.cast(pa.int64()), odd, odd_example)
+    return _made(name, "number", values, odd, odd_example)
+
+
+def _text(name: str, values: Any) -> _Column:
+    values = to_kind(values, "categorical")[0]
+    valid = len(values) - values.null_count
+    if valid == 0:
+        return _Column(name, "empty", values, 0, 0)
+    if pc.all(pc.is_in(values, pa.array(["true", "false", None]))).as_py():
+        return _made(name, "boolean", pc.equal(values, "true"))
+    leading_zero = pc.any(pc.match_substring_regex(values, r"^0\d")).as_py()
+    if not leading_zero:
+        numbers, unreadable = to_kind(values, "numeric")
+        odd = pc.sum(unreadable).as_py() or 0
+        if odd <= ODD_VALUES * valid:
+            return _numbers(name, numbers, odd, _first(values, unreadable))
+    moments, unreadable = to_kind(values, "datetime")
+    odd = pc.sum(unreadable).as_py() or 0
+    if odd <= ODD_VALUES * valid:
+        return _made(name, "time", moments, odd, _first(values, unreadable))
+    return _made(name, "text", values)
+
+
+def _first(values: Any, mask: Any) -> str:
+    found = values.filter(mask)
+    return str(found[0].as_py()) if len(found) else ""
+
+
+_ID_NAME = re.compile(
+    r"(^|[_\-. ])(id|uuid|guid|uid|key|index|rowid)$|^(id|uuid|guid|uid)[_\-. ]|[a-z](Id|ID|Key)$", re.I
+)
+_CODE_NAME = re.compile(r"(^|[_\-. ])(code|type|class|category|zip|zipcode|postcode|region|cluster|status|kind)$", re.I)
+_TIME_NAME = re.compile(r"time|date|timestamp|(^|_)(at|ts|day|when)$|created|scheduled|occurred", re.I)
+_KNOWN_RANGES: dict[str, tuple[float, float]] = {
+    "hour": (0, 23),
+    "minute": (0, 59),
+    "second": (0, 59),
+    "month": (1, 12),
+    "day": (1, 31),
+    "latitude": (-90, 90),
+    "lat": (-90, 90),
+    "longitude": (-180, 180),
+    "lon": (-180, 180),
+    "age": (0, 150),
+}
+_POSITIVE_WORDS = ("true", "yes", "y", "1", "positive", "pos", "bad", "fraud", "churn", "churned", "default", "spam")
+
+
+# --- the inference -------------------------------------------------------------------------------------------------
+
+
+def _require_target(sample: _Sample, target: str, source: str) -> None:
+    names = sample.table.column_names
+    if target in names:
+        return
+    lower = {name.lower(): name for name in names}
+    near = lower.get(target.lower()) or next(iter(difflib.get_close_matches(target, names, 1)), "")
+    listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    raise DataError(
+        f"there is no column {target}; there are {listed}",
+        where=Where(file=source, field=target),
+        fix=f"did you mean {near}?" if near else "name one of these columns as --target",
+    )
+
+
+class _Inference:
+    """One run: collects the parts of the spec, the guesses and the comments."""
+
+    def __init__(self, sample: _Sample, source: str, target: str, name: str | None, positive: Label | None) -> None:
+        self.sample = sample
+        self.source = source
+        self.target = target
+        self.name = name
+        self.wanted_positive = positive
+        self.guesses: list[str] = []
+        self.comments: dict[str, str] = {}
+        self.left_out: dict[str, str] = {}
+
+    def run(self) -> Inferred:
+        table, data = self.sample.table, {"source": self.source}
+        labels, classes = self._labels()
+        columns = [_column(each, table.column(each)) for each in table.column_names if each != self.target]
+        columns = [column for column in columns if self._is_usable(column)]
+        moment = self._time(columns)
+        period = self._period(moment)
+        row_id, entities = self._ids(columns)
+        group = self._group(moment, entities)
+        taken = {column.name for column in (moment, row_id, *entities) if column is not None}
+        numeric, categorical, dates = self._kinds([column for column in columns if column.name not in taken], labels)
+        slices = self._slices(categorical)
+        if not (numeric or categorical or dates):
+            raise DataError(
+                "no column is left to learn from: " + "; ".join(f"{k}: {v}" for k, v in self.left_out.items()),
+                where=Where(file=self.source),
+                fix="add columns that say something about the target, or write the spec by hand",
+            )
+        spec_data: dict[str, Any] = dict(data)
+        if self.sample.delimiter != ",":
+            spec_data["delimiter"] = self.sample.delimiter
+        if self.sample.encoding != "utf-8":
+            spec_data["encoding"] = self.sample.encoding
+            self._say("data.encoding", f"the file is not UTF-8; {self.sample.encoding} is a guess")
+        for key, value in (
+            ("period", period),
+            ("id", row_id.name if row_id else None),
+            ("time", moment.name if moment else None),
+        ):
+            if value is not None:
+                spec_data[key] = value
+        spec_data["target"] = self._target(classes, labels)
+        features = {"numeric": numeric, "categorical": categorical, "datetime": dates}
+        spec_data["features"] = {key: [column.name for column in each] for key, each in features.items() if each}
+        rules = self._rules(numeric, categorical)
+        if rules:
+            spec_data["columns"] = rules
+        if slices:
+            spec_data["slices"] = slices
+        spec_data["split"] = {**({"group": group} if group else {}), "held_out": 0.2}
+        if group is None and row_id is None:
+            self.comments["data.split"] = "no id and no group: only exact copies of a held-out row are recognised"
+        name = _slug(self.name or _stem(self.source))
+        spec = {
+            "apiVersion": "upkeep.dev/v1alpha1",
+            "kind": "Model",
+            "metadata": {"name": name},
+            "data": spec_data,
+            "candidates": self._candidates(period),
+            "gate": {"better": {"metric": "f1", "confidence": 0.95}},
+        }
+        if classes is not None and len(classes) == 2:
+            self.comments["gate.better"] = "F1 of the positive class, surely (95 %) better than the champion's"
+        else:
+            self.comments["gate.better"] = "mean F1 of the classes, surely (95 %) better than the champion's"
+        return Inferred(spec, tuple(self.guesses), self.comments, self.left_out, self._seen())
+
+    def _say(self, key: str, text: str) -> None:
+        self.comments[key] = text
+        self.guesses.append(f"{key.removeprefix('data.')}: {text}")
+
+    def _leave_out(self, name: str, why: str) -> None:
+        self.left_out[name] = why
+        self.guesses.append(f"{name} is left out: {why}")
+
+    def _seen(self) -> str:
+        looked, rows = self.sample.table.num_rows, self.sample.rows
+        files = f" in {self.sample.files} files" if self.sample.files > 1 else ""
+        return f"{rows:,} rows{files}" + (f", {looked:,} of them looked at" if looked < rows else "")
+
+    # --- target
+
+    def _labels(self) -> tuple[npt.NDArray[np.int64], list[Label]]:
+        """(codes, classes): each row's class as an index, −1 for null; the classes in order."""
+        where = Where(file=self.source, field=self.target)
+        column = _column(self.target, self.sample.table.column(self.target))
+        if column.shape == "empty":
+            raise DataError("the target has no value at all", where=where, fix="name the column that holds the label")
+        if column.shape in ("time", "other"):
+            raise DataError("the target is no class: it holds times or lists", where=where, fix="name another column")
+        if column.shape == "number":
+            raise DataError(
+                "the target is a number with decimals, and Upkeep predicts classes",
+                where=where,
+                fix="make classes of it, for example by a threshold, in a column of its own",
+            )
+        if column.shape == "integer" and column.odd:  # a few words among the numbers are labels too
+            text = to_kind(self.sample.table.column(self.target), "categorical")[0]
+            column = _made(self.target, "text", text)
+        if column.distinct > MAX_CLASSES:
+            raise DataError(
+                f"the target has {column.distinct:,} different values, which are no classes",
+                where=where,
+                fix="name the column that holds the label",
+            )
+        if column.distinct < 2:
+            only = pc.unique(column.values.drop_null())[0].as_py()
+            raise DataError(
+                f"the target has one class only, {only}: there is nothing to tell apart",
+                where=where,
+                fix="add rows of another class",
+            )
+        unique = pc.unique(column.values.drop_null())
+        classes: list[Label] = sorted(unique.to_pylist())
+        order = pc.index_in(column.values, pa.array(classes, column.values.type))
+        codes: npt.NDArray[np.int64] = np.asarray(pc.fill_null(order.cast(pa.int64()), -1))
+        missing = int((codes < 0).sum())
+        if missing:
+            self.guesses.append(
+                f"{self.target}: {_share(missing / len(codes))} of rows have no label, and go to quarantine"
+            )
+        return codes, classes
+
+    def _target(self, classes: list[Label], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
+        made: dict[str, Any] = {"column": self.target}
+        shares = np.bincount(labels[labels >= 0], minlength=len(classes)) / max(int((labels >= 0).sum()), 1)
+        wanted = self.wanted_positive
+        if wanted is not None:
+            found = [each for each in classes if _label_text(each) == _label_text(wanted)]
+            if not found:
+                raise DataError(
+                    f"the positive class {_label_text(wanted)} is no label of {self.target}",
+                    where=Where(file=self.source, field=self.target),
+                    fix=f"name one of {', '.join(map(_label_text, classes[:20]))}",
+                )
+            if len(classes) > 2:
+                raise DataError(
+                    f"a positive class is for two classes; {self.target} has {len(classes)}",
+                    where=Where(file=self.source, field=self.target),
+                    fix="leave it out",
+                )
+            made["positive"] = found[0]
+        elif len(classes) == 2:
+            by_word = [index for index, each in enumerate(classes) if _label_text(each).lower() in _POSITIVE_WORDS]
+            index = by_word[0] if len(by_word) == 1 else int(shares.argmin())
+            why = "by its name" if len(by_word) == 1 else "the rarer class"
+            made["positive"] = classes[index]
+            self._say("data.target", f"positive: {why}, {_share(float(shares[index]))} of rows")
+        made["classes"] = classes
+        if len(classes) > 2:
+            self._say("data.target", f"{len(classes)} classes; the rarest is {_share(float(shares.min()))} of rows")
+        return made
+
+    # --- columns that are no features
+
+    def _is_usable(self, column: _Column) -> bool:
+        rows = self.sample.table.num_rows
+        if not column.name.strip() or column.name.startswith("_"):
+            self._leave_out(column.name, "names that are empty or begin with _ are kept for Upkeep's own columns")
+        elif column.shape == "empty":
+            self._leave_out(column.name, "no value at all")
+        elif column.shape == "other":
+            self._leave_out(
+                column.name, f"holds {self.sample.table.column(column.name).type}, not one plain value a row"
+            )
+        elif column.distinct == 1:
+            self._leave_out(column.name, f"always {_short(column.values.drop_null()[0].as_py())}")
+        elif column.valid < 0.01 * rows:
+            self._leave_out(column.name, f"null in {_share(1 - column.valid / rows)} of rows")
+        else:
+            if column.odd:
+                kind = "times" if column.shape == "time" else "numbers that can be used"
+                self.guesses.append(
+                    f"{column.name}: {column.odd:,} values such as {column.odd_example!r} are no {kind}; "
+                    "their rows go to quarantine"
+                )
+            return True
+        return False
+
+    def _ids(self, columns: list[_Column]) -> tuple[_Column | None, list[_Column]]:
+        """(the row's id, columns that name what the rows are about and repeat)."""
+        unique = [column for column in columns if _is_unique_id(column, self.sample.table.num_rows)]
+        unique.sort(key=lambda column: not _ID_NAME.search(column.name))
+        row_id = unique[0] if unique else None
+        if row_id is not None:
+            self._say("data.id", "no two rows share a value" + ("" if self._saw_all() else ", as far as was looked"))
+        for column in unique[1:]:
+            self._leave_out(column.name, "another value in every row")
+            columns.remove(column)
+        entities = [
+            column
+            for column in columns
+            if column.shape in ("integer", "text")
+            and column is not row_id
+            and _ID_NAME.search(column.name)
+            and column.distinct > SLICE_LEVELS[1]
+        ]
+        for column in entities:
+            mean = column.valid / column.distinct
+            self._leave_out(
+                column.name, f"names what rows are about ({mean:.1f} rows each): a model would learn it by heart"
+            )
+        return row_id, entities
+
+    def _saw_all(self) -> bool:
+        return bool(self.sample.table.num_rows == self.sample.rows)
+
+    # --- time, period, split
+
+    def _time(self, columns: Sequence[_Column]) -> _Column | None:
+        times = [column for column in columns if column.shape == "time"]
+        if not times:
+            return None
+        best = min(times, key=lambda each: (not _TIME_NAME.search(each.name), self.sample.table.num_rows - each.valid))
+        self._say("data.time", "the only column of times" if len(times) == 1 else "one of several columns of times")
+        return best
+
+    def _period(self, moment: _Column | None) -> str | None:
+        if self.sample.folder_periods:
+            unit = _period_unit(self.sample.folder_periods)
+            if unit:
+                self._say("data.period", f"from the folders, {self.sample.folder_periods[0]} and so on")
+            return unit
+        if moment is None:
+            return None
+        days = _days(moment)
+        unit = next(unit for limit, unit in _PERIOD_LIMITS if days <= limit)
+        self._say("data.period", f"the rows span {days + 1:,} days")
+        return unit
+
+    def _group(self, moment: _Column | None, entities: Sequence[_Column]) -> str | None:
+        if moment is not None:
+            days = pc.count_distinct(pc.floor_temporal(moment.values, unit="day")).as_py()
+            mean = self.sample.rows / max(days, 1)
+            if mean >= DAY_ROWS and days >= DAY_ROWS:
+                self._say(
+                    "data.split",
+                    f"whole days are held out: {mean:,.0f} rows share a day, and what else decided that day",
+                )
+                return "day"
+        if len(entities) == 1:
+            self._say("data.split", f"all rows of one {entities[0].name} are held out together, or none")
+            return entities[0].name
+        return None
+
+    # --- features
+
+    def _kinds(
+        self, columns: Sequence[_Column], labels: npt.NDArray[np.int64]
+    ) -> tuple[list[_Column], list[_Column], list[_Column]]:
+        numeric: list[_Column] = []
+        categorical: list[_Column] = []
+        dates: list[_Column] = []
+        for column in columns:
+            if column.shape == "text" and self._is_free(column):
+                continue
+            if self._leaks(column, labels):
+                continue
+            if column.shape == "time":
+                dates.append(column)
+                self.guesses.append(f"{column.name}: a time; make sure that it is known when the model is asked")
+            elif column.shape in ("boolean", "text"):
+                categorical.append(column)
+            elif column.shape == "integer" and _is_code(column):
+                categorical.append(column)
+                self.guesses.append(f"{column.name}: whole numbers that look like codes, taken as categories")
+            else:
+                numeric.append(column)
+                if column.shape == "integer" and 2 < column.distinct <= LISTED_CATEGORIES:
+                    self.guesses.append(
+                        f"{column.name}: {column.distinct} different whole numbers, taken as numeric; "
+                        "move it to categorical if their size means nothing"
+                    )
+        return numeric, categorical, dates
+
+    def _is_free(self, column: _Column) -> bool:
+        words = pc.mean(pc.count_substring(column.values, " ")).as_py() or 0
+        if column.distinct > MAX_CATEGORIES or (column.distinct > 20 and column.distinct > 0.5 * column.valid):
+            what = "free text" if words >= 3 else "too many for categories"
+            self._leave_out(column.name, f"{column.distinct:,} different values: {what}")
+            return True
+        return False
+
+    def _leaks(self, column: _Column, labels: npt.NDArray[np.int64]) -> bool:
+        auc = single_column_auc(_bins(column), labels)
+        if auc is None or auc < SUSPECT_AUC:
+            return False
+        if auc >= LEAK_AUC:
+            self._leave_out(
+                column.name,
+                f"it tells {self.target} almost perfectly by itself (AUC {auc:.3f}): it may be a result of it",
+            )
+            return True
+        self.guesses.append(
+            f"{column.name}: ranks {self.target} well by itself (AUC {auc:.2f}); is it known when the model is asked?"
+        )
+        return False
+
+    def _slices(self, categorical: Sequence[_Column]) -> list[str]:
+        scale = self.sample.rows / max(self.sample.table.num_rows, 1)
+        found = []
+        for column in categorical:
+            counts = sorted(
+                (each["counts"].as_py() for each in pc.value_counts(column.values.drop_null())), reverse=True
+            )
+            in_range = SLICE_LEVELS[0] <= len(counts) <= SLICE_LEVELS[1]
+            if in_range and counts[1] * scale >= SLICE_ROWS:
+                found.append(column.name)
+        if found:
+            self._say("data.slices", "quality is also measured for each of their values")
+        return found[:3]
+
+    def _rules(self, numeric: Sequence[_Column], categorical: Sequence[_Column]) -> dict[str, dict[str, Any]]:
+        rules: dict[str, dict[str, Any]] = {}
+        for column in numeric:
+            low, high = self._range(column)
+            rules[column.name] = {"min": _plain_number(low), "max": _plain_number(high)}
+        for column in categorical:
+            if column.shape == "text" and column.distinct <= LISTED_CATEGORIES:
+                rules[column.name] = {"values": sorted(pc.unique(column.values.drop_null()).to_pylist())}
+        if rules:
+            self.comments["data.columns"] = "ranges with much slack: what lies outside is an error, not drift"
+        return rules
+
+    def _range(self, column: _Column) -> tuple[float, float]:
+        ends = pc.min_max(column.values)
+        low, high = float(ends["min"].as_py()), float(ends["max"].as_py())
+        whole = self.sample.ranges.get(column.name)
+        if whole is not None and all(map(math.isfinite, whole)):
+            low, high = min(low, whole[0]), max(high, whole[1])
+        known = _KNOWN_RANGES.get(column.name.lower())
+        if known is not None and known[0] <= low and high <= known[1]:
+            return known
+        if low >= 0 and high <= 1:
+            return 0.0, 1.0
+        span = max(high - low, 1e-9)
+        return (0.0 if low >= 0 else -_nice(abs(low - span)) if low - span < 0 else 0.0), _nice_above(high + span)
+
+    def _candidates(self, period: str | None) -> list[dict[str, Any]]:
+        made: list[dict[str, Any]] = [
+            {
+                "name": "boosting",
+                "strategy": "retrain",
+                "estimator": "sklearn.ensemble.HistGradientBoostingClassifier",
+            },
+            {
+                "name": "logistic",
+                "strategy": "retrain",
+                "estimator": "sklearn.linear_model.LogisticRegression",
+                "params": {"max_iter": 1000},
+            },
+        ]
+        if period is not None and self.sample.rows >= ONLINE_ROWS:
+            made.append(
+                {
+                    "name": "online",
+                    "strategy": "incremental",
+                    "estimator": "sklearn.linear_model.SGDClassifier",
+                    "params": {"loss": "log_loss"},
+                }
+            )
+        return made
+
+
+_PERIOD_LIMITS = ((60, "day"), (180, "week"), (6 * 366, "month"), (12 * 366, "quarter"), (math.inf, "year"))
+_PERIOD_FORMS = (
+    ("day", r"\d{4}-\d{2}-\d{2}"),
+    ("week", r"\d{4}-?W\d{2}"),
+    ("month", r"\d{4}-\d{2}"),
+    ("quarter", r"\d{4}-?Q\d"),
+    ("year", r"\d{4}"),
+)
+
+
+def _period_unit(periods: Sequence[str]) -> str | None:
+    for unit, form in _PERIOD_FORMS:
+        if all(re.fullmatch(form, period) for period in periods):
+            return unit
+    return None
+
+
+def _days(moment: _Column) -> int:
+    ends = pc.min_max(moment.values)
+    return int((ends["max"].as_py() - ends["min"].as_py()).days)
+
+
+def _is_unique_id(column: _Column, rows: int) -> bool:
+    if column.distinct != column.valid or column.valid < rows or rows < 2 or column.shape not in ("integer", "text"):
+        return False
+    if _ID_NAME.search(column.name):
+        return True
+    if column.shape == "text":
+        words = pc.mean(pc.count_substring(column.values, " ")).as_py() or 0
+        return rows >= 20 and words < 1
+    ends = pc.min_max(column.values)
+    consecutive: bool = ends["max"].as_py() - ends["min"].as_py() + 1 == rows
+    return rows >= 20 and consecutive
+
+
+def _is_code(column: _Column) -> bool:
+    """Whether whole numbers look like names: by the column's name, or few values far apart."""
+    if column.distinct > MAX_CATEGORIES:
+        return False
+    if _CODE_NAME.search(column.name) or _ID_NAME.search(column.name):
+        return True
+    ends = pc.min_max(column.values)
+    span = ends["max"].as_py() - ends["min"].as_py()
+    return bool(2 < column.distinct <= LISTED_CATEGORIES and ends["min"].as_py() >= 100 and span > 20 * column.distinct)
+
+
+def _bins(column: _Column) -> npt.NDArray[np.int64]:
+    """Each row's bin: categories as they are, numbers by at most 256 quantiles, null as a bin of its own (0)."""
+    if column.shape in ("boolean", "text"):
+        encoded = column.values.dictionary_encode()
+        return np.asarray(pc.fill_null(encoded.indices.cast(pa.int64()), -1)) + 1
+    values = column.values.cast(pa.int64()) if column.shape == "time" else column.values
+    numbers = np.asarray(pc.fill_null(values.cast(pa.float64(), safe=False), np.nan))
+    known = numbers[~np.isnan(numbers)]
+    edges = np.unique(known)
+    if len(edges) > 256:
+        edges = np.unique(np.quantile(known, np.linspace(0, 1, 257), method="lower"))
+    found: npt.NDArray[np.int64] = np.searchsorted(edges, numbers, side="right")
+    return np.where(np.isnan(numbers), 0, found)
+
+
+def single_column_auc(bins: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> float | None:
+    """How well one column ranks the classes by itself: ROC AUC, one class against the rest, the mean over classes.
+
+    ``bins``: int64 (n,), each row's bin, ≥ 0; ``labels``: int64 (n,), class codes, −1 for null. Even rows say how
+    often a class is in each bin, odd rows are ranked by it, so that many bins do not flatter. None when there are
+    too few rows to say.
+    """
+    known = labels >= 0
+    bins, labels = bins[known], labels[known]
+    if len(labels) < LEAK_ROWS:
+        return None
+    learn, judge = slice(0, None, 2), slice(1, None, 2)
+    size = int(bins.max()) + 1
+    in_bin = np.bincount(bins[learn], minlength=size)
+    aucs = []
+    for code in np.unique(labels):
+        is_class = labels == code
+        rate = (np.bincount(bins[learn], is_class[learn], size) + is_class.mean()) / (in_bin + 1)
+        auc = _auc(rate[bins[judge]], is_class[judge])
+        if auc is not None:
+            aucs.append(auc)
+    return float(np.mean(aucs)) if aucs else None
+
+
+def _auc(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float | None:
+    """The share of (positive, negative) pairs ranked right, ties counted half (Mann–Whitney)."""
+    _, places = np.unique(scores, return_inverse=True)
+    ones = np.bincount(places, positive)
+    zeros = np.bincount(places, ~positive)
+    if ones.sum() == 0 or zeros.sum() == 0:
+        return None
+    below = np.cumsum(zeros) - zeros
+    return float((ones * (below + zeros / 2)).sum() / (ones.sum() * zeros.sum()))
+
+
+def _nice(value: float) -> float:
+    """The least of 1, 2, 5 × 10ⁿ that is not below ``value`` > 0."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(float(step * power) for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-12))
+
+
+def _nice_above(value: float) -> float:
+    return _nice(value) if value > 0 else 0.0
+
+
+def _plain_number(value: float) -> int | float:
+    return int(value) if value.is_integer() and abs(value) < 1e15 else value
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}".replace(".0%", "%").replace("%", " %") if value >= 0.001 else "under 0.1 %"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 30 else text[:29] + "…"
+
+
+def _label_text(label: Label) -> str:
+    return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+def _stem(source: str) -> str:
+    name = PurePosixPath(source.rstrip("/")).name
+    return re.sub(r"\.(csv|csv\.gz|parquet)$", "", name, flags=re.I)
+
+
+def _slug(text: str) -> str:
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    slug = re.sub(r"(-v[0-9]+)+$", "", slug)
+    slug = slug if slug[:1].isalpha() else f"model-{slug}".rstrip("-")
+    return slug[:40].rstrip("-")
+
+
+# --- tidy YAML -----------------------------------------------------------------------------------------------------
+
+
+def render(inferred: Inferred) -> str:
+    """The spec as commented YAML that :func:`upkeep.spec.load.load` accepts."""
+    spec, comments = inferred.spec, inferred.comments
+    lines = [
+        f"# Written by `upkeep init` from {_comment(_stem(spec['data']['source']))} ({inferred.seen}).",
+        "# Comments say what was guessed. `upkeep check` tells what is wrong.",
+        *(f"{key}: {_scalar(spec[key])}" for key in ("apiVersion", "kind")),
+        f"metadata: {_flow(spec['metadata'])}",
+        "data:",
+    ]
+    for key, value in spec["data"].items():
+        lines += _entry(key, value, comments.get(f"data.{key}", ""))
+        if key == "features" and inferred.left_out:
+            lines.append("  # Left out of the features:")
+            for name, why in inferred.left_out.items():
+                lines += textwrap.wrap(
+                    _comment(f"{name}: {why}"), LINE, initial_indent="  #   ", subsequent_indent="  #     "
+                )
+    lines.append("candidates:")
+    lines += [f"  - {_flow(candidate)}" for candidate in spec["candidates"]]
+    lines.append("gate:")
+    for key, value in spec["gate"].items():
+        lines += _entry(key, value, comments.get(f"gate.{key}", ""))
+    return "\n".join(lines) + "\n"
+
+
+def _entry(key: str, value: Any, comment: str) -> list[str]:
+    """One key of a section, indented by two: mappings of lists and mappings in a block, all else in one line."""
+    if isinstance(value, dict) and key in ("features", "columns"):
+        lines = [_commented(f"  {key}:", comment)]
+        for name, item in value.items():
+            text = f"    {_scalar(name)}: {_flow(item)}"
+            lines += [text] if len(text) <= LINE else _wrapped(text)
+        return lines
+    text = f"  {key}: {_flow(value)}"
+    if len(text) > LINE:
+        return ([f"  # {_comment(comment)}"] if comment else []) + _wrapped(text)
+    return [_commented(text, comment)]
+
+
+def _commented(text: str, comment: str) -> str:
+    return f"{text.ljust(COMMENT_COLUMN)}  # {_comment(comment)}" if comment else text
+
+
+def _comment(text: str) -> str:
+    """On one line, whatever a column's name holds."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _wrapped(text: str) -> list[str]:
+    """A flow collection broken after commas outside quotes; the rest is indented further."""
+    indent = len(text) - len(text.lstrip()) + 2
+    parts = re.findall(r'(?:"(?:\\.|[^"\\])*"|[^",])*(?:,\s?|$)', text)
+    lines = [""]
+    for part in parts:
+        if lines[-1].strip() and len(lines[-1]) + len(part.rstrip()) > LINE:
+            lines.append(" " * indent)
+        lines[-1] += part
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def _flow(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_scalar(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return _scalar(value)
+
+
+_WORDS_OF_YAML_1_1 = re.compile(r"y|n|yes|no|on|off|true|false|null|~", re.I)
+_SAFE_TEXT = re.compile(r"[A-Za-z/._](?:[\w./+@-]|(?<![:#]) (?![:#-]))*", re.A)
+
+
+def _scalar(value: Any) -> str:
+    """Text without quotes only where every YAML reads it as the same text."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    safe = _SAFE_TEXT.fullmatch(value) and not value.endswith(" ") and not _WORDS_OF_YAML_1_1.fullmatch(value)
+    if safe and plain_scalar(value) == value:
+        return value
+    if re.fullmatch(r"[a-z][a-z0-9+]*://[\w./=@+-]+", value, re.A):
+        return value
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\x7f").replace("\x85", "\\x85")
