@@ -1,0 +1,314 @@
+"""The page of an update: what came in, what was compared, what was decided and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from upkeep.data.prepared import Summary
+from upkeep.evaluation.result import (
+    CurvePoint,
+    Evaluation,
+    FairnessResult,
+    Importance,
+    Interval,
+    Paired,
+    Scores,
+    SliceResult,
+)
+from upkeep.report import bars, headline, plots, words
+from upkeep.report.drift_page import DriftParts, drift_parts
+from upkeep.report.render import render
+from upkeep.report.view import UpdateView
+
+MAX_CLASSES = 12
+"""Confusion matrices of more classes are told by their most frequent confusions."""
+MANY = 12
+"""Longer lists fold."""
+_SLICE_ORDER = {"worse": 0, "better": 1, "same": 2}
+
+
+@dataclass(frozen=True)
+class DataParts:
+    summary: Summary
+    totals: dict[str, int]
+    reasons: tuple[tuple[str, int], ...]
+    """Why rows were refused, most frequent first."""
+    classes: tuple[str, ...]
+    rows_plot: Markup
+    classes_plot: Markup | None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    who: str
+    rows: int
+    table: tuple[tuple[str, tuple[tuple[int, float, bool], ...]], ...]
+    """True class → (count, share of the class, right) a predicted class; empty: too many classes."""
+    worst: tuple[tuple[str, str, int], ...]
+    """True class, predicted class, count: the most frequent confusions."""
+
+
+@dataclass(frozen=True)
+class EvaluationParts:
+    evaluation: Evaluation
+    classes: tuple[str, ...]
+    primary: str | None
+    """The row set that single pictures (confusion, ROC, calibration) are of."""
+    scores: dict[str, Scores]
+    """``champion``, ``candidate`` → scores on the primary row set."""
+    paired: tuple[tuple[Paired, bars.Scale, dict[str, float]], ...]
+    """With the scale of its bars and metric → the least difference asked."""
+    alone: tuple[tuple[str, Scores, bars.Scale], ...]
+    """Without a comparison: row set → the candidate's scores."""
+    validation_scale: bars.Scale
+    validation_metrics: tuple[str, ...]
+    confusion: tuple[Confusion, ...]
+    roc: Markup | None
+    calibration: Markup | None
+    by_period: Markup | None
+    slices: tuple[SliceResult, ...]
+    small_slices: tuple[SliceResult, ...]
+    slice_scale: bars.Scale
+    slice_limit: float | None
+    fairness: tuple[tuple[FairnessResult, bars.Scale], ...]
+    importance: tuple[Importance, ...]
+    importance_scale: bars.Scale
+    by_rows: Markup | None
+    by_periods: Markup | None
+    by_age: Markup | None
+
+
+def data_parts(summary: Summary) -> DataParts:
+    """The data summary's totals, reasons and plots."""
+    totals = {
+        name: sum(getattr(period, name) for period in summary.periods)
+        for name in ("read", "quarantined", "duplicates", "train", "validation", "held_out", "kept_out")
+    }
+    totals["read"] += summary.undated
+    totals["quarantined"] += summary.undated
+    reasons = Counter(summary.undated_reasons or {})
+    for period in summary.periods:
+        reasons.update(period.reasons)
+    classes = tuple(words.label(label) for label in summary.classes)
+    if summary.positive is not None:
+        positive = words.label(summary.positive)
+    else:
+        positive = classes[-1] if len(classes) == 2 else None
+    return DataParts(
+        summary=summary,
+        totals=totals,
+        reasons=tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        classes=classes,
+        rows_plot=plots.rows_by_period(summary.periods) if summary.periods else Markup(),
+        classes_plot=plots.classes_by_period(summary.periods, classes, positive)
+        if any(period.by_class for period in summary.periods)
+        else None,
+    )
+
+
+def _confusion(who: str, scores: Scores, classes: Sequence[str]) -> Confusion:
+    rows = []
+    pairs = []
+    for true, counts in enumerate(scores.confusion):
+        total = sum(counts)
+        rows.append(
+            (
+                classes[true],
+                tuple((n, n / total if total else 0.0, true == predicted) for predicted, n in enumerate(counts)),
+            )
+        )
+        pairs += [(classes[true], classes[predicted], n) for predicted, n in enumerate(counts) if n and true != predicted]
+    worst = tuple(sorted(pairs, key=lambda pair: -pair[2])[:MANY])
+    few = len(scores.confusion) <= MAX_CLASSES
+    return Confusion(who=who, rows=scores.rows, table=tuple(rows) if few else (), worst=() if few else worst)
+
+
+def _asked(view: UpdateView, row_set: str) -> dict[str, float]:
+    """Metric → the least difference that the gate asked for on these rows."""
+    if view.gate is None:
+        return {}
+    metric = view.gate.better.metric
+    return {"new": {metric: view.gate.better.by}, "old": {metric: -view.gate.old.worse_by_at_most}}.get(row_set, {})
+
+
+def _primary(evaluation: Evaluation) -> str | None:
+    """The newest rows where there are any: they are what the update is for."""
+    known = evaluation.scores.get("candidate") or evaluation.scores.get("champion") or {}
+    return next((name for name in ("new", "all", "old", "validation") if name in known), None)
+
+
+def _own_intervals(scores: Scores) -> list[Interval]:
+    return [found for name, found in scores.intervals.items() if name not in words.LOWER_IS_BETTER]
+
+
+def _curve(points: Sequence[CurvePoint], title: str, x: str, metric: str, who: str = "candidate") -> Markup | None:
+    return plots.curve(points, title, x, metric, who=who)
+
+
+def evaluation_parts(view: UpdateView, evaluation: Evaluation) -> EvaluationParts:
+    """The evaluation sorted for the page, with its scales and plots."""
+    classes = tuple(words.label(label) for label in evaluation.classes)
+    primary = _primary(evaluation)
+    scores = {
+        who: evaluation.scores[who][primary]
+        for who in ("champion", "candidate")
+        if primary and primary in evaluation.scores.get(who, {})
+    }
+    paired = []
+    for found in evaluation.paired:
+        asked = _asked(view, found.row_set)
+        scale = bars.interval_scale(
+            [d.difference for d in found.differences if d.metric not in words.LOWER_IS_BETTER], asked.values()
+        )
+        paired.append((found, scale, asked))
+    alone = ()
+    if not evaluation.paired:
+        alone = tuple(
+            (name, found, bars.interval_scale(_own_intervals(found)))
+            for name, found in evaluation.scores.get("candidate", {}).items()
+        )
+    metric = evaluation.metric
+    validations = [c.validation for c in evaluation.candidates if c.validation]
+    clear = [found for found in evaluation.slices if found.finding != "insufficient"]
+    limit = -view.gate.slices.worse_by_at_most if view.gate else None
+    curves = evaluation.curves
+    return EvaluationParts(
+        evaluation=evaluation,
+        classes=classes,
+        primary=primary,
+        scores=scores,
+        paired=tuple(paired),
+        alone=alone,
+        validation_scale=bars.interval_scale([v.intervals.get(metric) for v in validations]),
+        validation_metrics=tuple(
+            name
+            for name in words.METRIC_NAMES
+            if name != metric and any(v.metrics.get(name) is not None for v in validations)
+        ),
+        confusion=tuple(_confusion(who, found, classes) for who, found in scores.items() if found.confusion),
+        roc=plots.roc(scores),
+        calibration=plots.calibration(scores),
+        by_period=plots.by_period(evaluation.by_period, metric, view.new_periods),
+        slices=tuple(sorted(clear, key=_slice_order)),
+        small_slices=tuple(found for found in evaluation.slices if found.finding == "insufficient"),
+        slice_scale=bars.interval_scale([found.difference for found in clear], [limit]),
+        slice_limit=limit,
+        fairness=tuple(
+            (found, bars.interval_scale([found.candidate, found.champion], [found.limit]))
+            for found in evaluation.fairness
+        ),
+        importance=tuple(sorted(evaluation.importance, key=lambda found: -_importance(found))),
+        importance_scale=bars.scale(
+            [
+                pair[0] + side * pair[1]
+                for found in evaluation.importance
+                for pair in (found.champion, found.candidate)
+                if pair
+                for side in (-1, 1)
+            ]
+        ),
+        by_rows=_curve(curves.by_rows, "By training rows", "training rows", metric) if curves else None,
+        by_periods=_curve(curves.by_periods, "By training periods", "newest periods learned from", metric)
+        if curves
+        else None,
+        by_age=_curve(curves.by_age, "By the champion’s age", "periods since it learned", metric, "champion")
+        if curves
+        else None,
+    )
+
+
+def _slice_order(found: SliceResult) -> tuple[int, float, str, str]:
+    estimate = found.difference.estimate if found.difference else 0.0
+    return (_SLICE_ORDER.get(found.finding, 3), estimate, found.column, found.value)
+
+
+def _importance(found: Importance) -> float:
+    known = found.candidate or found.champion
+    return known[0] if known else 0.0
+
+
+def _facts(view: UpdateView) -> list[tuple[str, str, str]]:
+    """The few figures under the verdict: title, value, and what belongs to it."""
+    found = []
+    evaluation = view.evaluation
+    difference = headline.key_difference(view)
+    if difference:
+        row_set, key = difference
+        name = f"{words.metric_name(key.metric)} on {words.ROW_SETS[row_set]}"
+        found.append((name, f"{words.number(key.champion)} → {words.number(key.candidate)}", "champion → candidate"))
+        found.append(
+            (
+                "Difference",
+                words.signed(key.difference.estimate) if key.difference else words.UNKNOWN,
+                f"{words.level(key.confidence)} interval {words.signed(key.difference.low)} to "
+                f"{words.signed(key.difference.high)}"
+                if key.difference
+                else "",
+            )
+        )
+    elif evaluation:
+        primary = _primary(evaluation)
+        scores = evaluation.scores.get("candidate", {}).get(primary or "")
+        if scores:
+            spread = scores.intervals.get(evaluation.metric)
+            found.append(
+                (
+                    f"{words.metric_name(evaluation.metric)} on {words.ROW_SETS.get(primary or '', primary)}",
+                    words.number(scores.metrics.get(evaluation.metric)),
+                    f"95 % interval {words.number(spread.low)} to {words.number(spread.high)}" if spread else "",
+                )
+            )
+    if view.data:
+        read = sum(period.read for period in view.data.periods) + view.data.undated
+        refused = sum(period.quarantined for period in view.data.periods) + view.data.undated
+        found.append(("Rows read", words.count(read), f"{words.count(refused)} refused"))
+    if view.drift:
+        drifted = sum(column.finding == "drift" for column in view.drift.columns if column.role == "feature")
+        found.append(
+            ("Drift", words.finding_word(view.drift.finding), f"{words.plural(drifted, 'feature')} past the limit")
+        )
+    if view.release:
+        found.append(
+            (
+                "Registered as",
+                view.release.version or "not registered",
+                "proposed in Git" if view.release.commit else "nothing proposed",
+            )
+        )
+    return found
+
+
+def update_page(view: UpdateView) -> str:
+    """The update as one self-contained HTML page.
+
+    Nothing is loaded, nothing runs: no script, no font, no picture from elsewhere. The same view always gives the
+    same text. What is not known is said to be so.
+    """
+    drift: DriftParts | None = drift_parts(view.drift) if view.drift else None
+    return render(
+        "update.html",
+        v=view,
+        head=headline.headline(view),
+        deciding=headline.deciding_reasons(view),
+        facts=_facts(view),
+        data=data_parts(view.data) if view.data else None,
+        d=drift,
+        e=evaluation_parts(view, view.evaluation) if view.evaluation else None,
+        took=words.elapsed(view.started, view.finished),
+        many=MANY,
+        meanings=words.ROW_SET_MEANINGS,
+        row_sets=words.ROW_SETS,
+        cases=words.CASES,
+        fairness_names=words.FAIRNESS_NAMES,
+        fairness_meanings=words.FAIRNESS_MEANINGS,
+        lower_is_better=words.LOWER_IS_BETTER,
+        params=_params,
+    )
+
+
+def _params(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(values.items()))
