@@ -9,7 +9,6 @@ from upkeep.components.image import IMAGE
 def drift(
     spec: str,
     spec_digest: str,
-    update: str,
     dataset_digest: str,
     champion: str,
     prepared: Input[Dataset],
@@ -23,7 +22,6 @@ def drift(
     return drift(
         spec=spec,
         spec_digest=spec_digest,
-        update=update,
         champion=champion,
         prepared=prepared,
         report=report,

@@ -9,7 +9,6 @@ from upkeep.components.image import IMAGE
 def evaluate(
     spec: str,
     spec_digest: str,
-    update: str,
     dataset_digest: str,
     champion: str,
     candidates: dict,  # type: ignore[type-arg]
@@ -25,7 +24,6 @@ def evaluate(
     return evaluate(
         spec=spec,
         spec_digest=spec_digest,
-        update=update,
         champion=champion,
         candidates=candidates,
         prepared=prepared,

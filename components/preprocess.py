@@ -9,7 +9,6 @@ from upkeep.components.image import IMAGE
 def preprocess(
     spec: str,
     spec_digest: str,
-    update: str,
     dataset_digest: str,
     seen: str,
     dataset: Input[Dataset],
@@ -23,7 +22,6 @@ def preprocess(
     preprocess(
         spec=spec,
         spec_digest=spec_digest,
-        update=update,
         dataset=dataset,
         prepared=prepared,
         quarantine=quarantine,

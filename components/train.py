@@ -9,7 +9,6 @@ from upkeep.components.image import IMAGE
 def train(
     spec: str,
     spec_digest: str,
-    update: str,
     dataset_digest: str,
     champion: str,
     candidate: str,
@@ -25,7 +24,6 @@ def train(
     return train(
         spec=spec,
         spec_digest=spec_digest,
-        update=update,
         champion=champion,
         candidate=candidate,
         states=states,

@@ -22,11 +22,12 @@ from upkeep.errors import OutsideError, UpkeepError, Where
 from upkeep.spec.load import canonical
 from upkeep.spec.model import ModelSpec
 from upkeep.store import Store, open_store
-from upkeep.update.context import PROGRESS_MARK, StepError, failure_of, update_key
+from upkeep.update.context import PROGRESS_MARK, UPDATE_VARIABLE, StepError, failure_of, update_key
 from upkeep.update.record import UpdateRecord
 
 LOCK_SECONDS = 6 * 3600
 """How long a crashed update keeps others waiting."""
+LOG = "log.txt"
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,6 @@ def run_here(
     with registry.lock(update, now=now, seconds=LOCK_SECONDS):
         registry.put_spec(data)
         root = Path(tempfile.mkdtemp(prefix=f"upkeep-{spec.name}-"))
-        log = root / "log.txt"
         arguments = {
             "spec": f"{store.uri}/{spec.name}/specs/{digest}.json",
             "spec_digest": digest,
@@ -74,12 +74,12 @@ def run_here(
             "supersede": supersede,
         }
         try:
-            _run_local(update_pipeline(spec), arguments, root, spec, log, listen)
+            _run_local(update_pipeline(spec), arguments, root, _environment(spec, update), listen)
         except KeyboardInterrupt:
             shutil.rmtree(root, ignore_errors=True)
             raise
         except Exception as error:
-            raise _reason(store, spec.name, update, log) from error
+            raise _reason(store, spec.name, update, root / LOG) from error
         if not keep:
             shutil.rmtree(root, ignore_errors=True)
     key = f"{spec.name}/{update_key(update, 'record.json')}"
@@ -92,26 +92,29 @@ def update_id(now: datetime, spec_digest: str) -> str:
     return f"{stamp[:15]}Z-{records.digest((stamp + spec_digest).encode())[:6]}"
 
 
+def _environment(spec: ModelSpec, update: str) -> dict[str, str]:
+    """What the steps find in their environment, beside what is there."""
+    wanted = {
+        UPDATE_VARIABLE: update,
+        "AWS_ENDPOINT_URL": spec.object_store.endpoint,
+        "AWS_REGION": spec.object_store.region,
+    }
+    return {name: value for name, value in wanted.items() if value}
+
+
 def _run_local(
-    pipeline: Any, arguments: dict[str, Any], root: Path, spec: ModelSpec, log: Path, listen: Listener
+    pipeline: Any, arguments: dict[str, Any], root: Path, environment: dict[str, str], listen: Listener
 ) -> None:
     from kfp import local
 
-    endpoint = spec.object_store
-    environment = {
-        name: value
-        for name, value in {"AWS_ENDPOINT_URL": endpoint.endpoint, "AWS_REGION": endpoint.region}.items()
-        if value
-    }
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), (root / LOG).open("w") as log, _listening(log, listen):
         # the image's name is for a cluster; here the components run in this very environment
         warnings.filterwarnings("ignore", message="You may be attemping", category=RuntimeWarning)
         local.init(
-            runner=local.SubprocessRunner(use_venv=False, env_vars=environment or None),
+            runner=local.SubprocessRunner(use_venv=False, env_vars=environment),
             pipeline_root=str(root),
         )
-        with log.open("w") as file, _listening(file, listen):
-            pipeline(**arguments)
+        pipeline(**arguments)
 
 
 class _Lines(io.TextIOBase):

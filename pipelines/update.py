@@ -1,6 +1,7 @@
-"""The update pipeline, composed from the spec: one train task a candidate."""
+"""The update pipeline, composed from the spec: one train task a candidate.
 
-from __future__ import annotations
+No postponed annotations here: KFP reads the pipeline's own as types.
+"""
 
 from typing import Any
 
@@ -44,13 +45,14 @@ def update_pipeline(model: ModelSpec) -> Any:
     def update_of(
         spec: str,
         spec_digest: str,
-        update: str = dsl.PIPELINE_JOB_ID_PLACEHOLDER,
+        update: str,
         until: str = "",
         accept_changed: bool = False,
         supersede: bool = False,
     ) -> None:
-        known = {"spec": spec, "spec_digest": spec_digest, "update": update}
-        collected = collect(**known, until=until, accept_changed=accept_changed)
+        # the update's id goes only to steps that are never cached: as a parameter it would make every run differ
+        known = {"spec": spec, "spec_digest": spec_digest}
+        collected = collect(**known, update=update, until=until, accept_changed=accept_changed)
         collected.set_caching_options(False)
         pinned = {**known, "dataset_digest": collected.outputs["dataset_digest"]}
         champion = collected.outputs["champion"]
@@ -76,6 +78,7 @@ def update_pipeline(model: ModelSpec) -> Any:
         evaluated = evaluate(**pinned, champion=champion, candidates=trained, prepared=rows)
         deployed = deploy(
             **pinned,
+            update=update,
             champion=champion,
             candidates=trained,
             verdict=evaluated.outputs["Output"],

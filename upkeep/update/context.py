@@ -2,18 +2,20 @@
 
 A step is started by a component with the spec's address and digest. What goes wrong in it is written to the store
 as well (``updates/<id>/errors/<step>.json``): KFP's API does not carry a component's reason, so whoever follows the
-run reads it there.
+run reads it there. The update's id comes from the environment (``UPKEEP_UPDATE``), since as a parameter it would keep
+KFP from ever finding a step in its cache.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from upkeep import errors, records
 from upkeep.errors import IntegrityError, Problem, UpkeepError, Where
@@ -25,7 +27,9 @@ from upkeep.store import Store, open_store
 PROGRESS_MARK = "upkeep-progress "
 """Starts a line of standard output that tells progress, as JSON: ``{"step": …, "text": …, "share": 0.5}``."""
 
-P = ParamSpec("P")
+UPDATE_VARIABLE = "UPKEEP_UPDATE"
+"""The environment variable that holds the update's id."""
+
 R = TypeVar("R")
 
 
@@ -68,7 +72,7 @@ def update_key(update: str, name: str) -> str:
     return f"updates/{update}/{name}"
 
 
-def open_context(*, spec: str, spec_digest: str, update: str, step: str) -> Context:
+def open_context(*, spec: str, spec_digest: str, step: str, update: str) -> Context:
     """Read the spec at ``spec`` (``<store>/<model>/specs/<digest>.json``) and open the registry it belongs to.
 
     Raises :class:`IntegrityError` when the spec's bytes are not those of ``spec_digest``.
@@ -94,8 +98,9 @@ def step(function: Callable[..., R]) -> Callable[..., R]:
     """Make ``function(context, **inputs)`` a step: opens the context, and tells a failure in the store too."""
 
     @functools.wraps(function)
-    def run(*, spec: str, spec_digest: str, update: str, **inputs: Any) -> R:
-        context = open_context(spec=spec, spec_digest=spec_digest, update=update, step=function.__name__)
+    def run(*, spec: str, spec_digest: str, update: str = "", **inputs: Any) -> R:
+        update = update or os.environ.get(UPDATE_VARIABLE, "")
+        context = open_context(spec=spec, spec_digest=spec_digest, step=function.__name__, update=update)
         try:
             return function(context, **inputs)
         except Exception as error:
@@ -115,6 +120,8 @@ def _record_failure(context: Context, error: Exception) -> None:
         )
         trace = "".join(traceback.format_exception(error))
         failure = StepError(step=context.step, error="Bug", problems=(problem,), trace=trace)
+    if not context.update:
+        return
     try:
         context.registry.store.put(
             f"{context.registry.model}/{update_key(context.update, f'errors/{context.step}.json')}",

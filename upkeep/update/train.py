@@ -52,7 +52,7 @@ def train(
         )
         digest = registry.put_model(out)
         if state_out.exists():
-            registry.put_state(candidate, context.update, state_out)
+            registry.put_state(candidate, state_out)
         shutil.copytree(out, model.path)
         record = trained.TrainedCandidate(
             model=digest, size_bytes=folder_size(out), parents=tuple(sorted(digests.values())), result=result
