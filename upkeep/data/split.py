@@ -31,7 +31,7 @@ PARTS = (TRAIN, VALIDATION, HELD_OUT, KEPT_OUT)
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _HALF, _HELD_OUT, _VALIDATION = (np.uint64(number) for number in (0x5851F42D4C957F2D, 0xA24BAED4963EE407, 1))
-_MISSING = 0x2545F4914F6CDD1D
+_MISSING, _WORD = 0x2545F4914F6CDD1D, 0x8EBC6AF09C88C6E3
 
 
 def mix(hashes: Hashes) -> Hashes:
@@ -88,7 +88,7 @@ def _is_bool(array: Any) -> bool:
 
 
 def _hash_words(words: Hashes, seed: int) -> Hashes:
-    start = mix(np.array([seed], np.uint64) + _GAMMA * np.uint64(9))
+    start = mix(np.array([(seed + _WORD) % 2**64], np.uint64))
     return mix((words ^ start) + _GAMMA)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from upkeep.data.kinds import Column, to_kind
-from upkeep.data.layout import ROW_NUMBER, UNREADABLE, Layout, layout
+from upkeep.data.layout import ROW_NUMBER, UNREADABLE, layout
 from upkeep.spec.model import Data, Label, Target
 
 LabelType = Literal["string", "bool", "int64"]
@@ -133,8 +133,8 @@ def _reasons(findings: Sequence[tuple[Any, str]], unreadable: Any) -> Any:
     if unreadable.null_count == len(unreadable):
         return reasons
     # a row that could not be read has no values, and nothing to say about them
-    return pc.coalesce(pc.if_else(unreadable.is_valid(), pc.binary_join_element_wise("the row", unreadable, " "), nothing),
-                       reasons)  # fmt: skip
+    whole_row = pc.binary_join_element_wise("the row", unreadable, " ")
+    return pc.coalesce(whole_row, reasons)
 
 
 def label_text(label: Label) -> str:
@@ -167,9 +167,9 @@ def label_type(target: Target, sample: Any) -> LabelType:
             continue
         if candidate == "bool" and pc.any(pc.is_in(sample.cast(pa.string()), pa.array(["0", "1"]))).as_py():
             continue
-        labels, unreadable = to_labels(sample, candidate)  # type: ignore[arg-type]  # one of the two literals
+        labels, unreadable = to_labels(sample, candidate)
         if labels.null_count < len(labels) and not pc.any(unreadable).as_py():
-            return candidate  # type: ignore[return-value]  # one of the two literals
+            return candidate
     return "string"
 
 
