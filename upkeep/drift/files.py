@@ -1,0 +1,278 @@
+"""Drift between any two plain files, without a spec. Memory does not grow with the files.
+
+Parquet is read column by column, strings as dictionaries: a column's chunk at a time is all that is held. Everything
+else streams as record batches (``upkeep.data.read``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from upkeep.data.kinds import Column, Kind
+from upkeep.drift import profile as profiles
+from upkeep.drift.detect import Role, Watched
+from upkeep.drift.profile import Baseline, ColumnReference, Profile, Reference, Values
+from upkeep.drift.report import drift_report
+from upkeep.drift.result import ColumnDrift, DriftReport
+from upkeep.errors import AccessError, DataError, OutsideError, Where
+from upkeep.spec.model import Drift
+
+BATCH = 1 << 16
+"""Rows at once: half a megabyte a column, which stays in a core's cache while it is sorted."""
+
+
+def compare(
+    reference: str,
+    current: str,
+    settings: Drift = Drift(),  # noqa: B008 - a frozen record
+    *,
+    target: str | None = None,
+    prediction: str | None = None,
+    kinds: Mapping[str, Kind] | None = None,
+    seed: int = 0,
+) -> DriftReport:
+    """The drift of ``current`` against ``reference``: paths or addresses of Parquet or CSV files.
+
+    Kinds follow from the Arrow types (numbers numeric; text and booleans categorical; times by their hour of the
+    day) unless ``kinds`` says otherwise. ``target`` and ``prediction`` name columns that are no features. A column
+    that one side lacks, or that cannot be compared, is reported as insufficient. ``settings.classifier_rows`` = 0
+    leaves out the two-sample classifier.
+
+    Raises :class:`DataError` for a file that is missing, damaged or shares no column with the other.
+    """
+    old, new = open_source(reference), open_source(current)
+    columns, unlike = _common(old, new, dict(kinds or {}))
+    if not columns:
+        raise DataError(
+            "the two files have no column that could be compared",
+            where=Where(file=current),
+            fix=f"compare files with the same columns; {Path(reference).name} has {', '.join(old.schema.names[:10])}",
+        )
+    roles: dict[str, Role] = {}
+    if target is not None:
+        roles[target] = "target"
+    if prediction is not None:
+        roles[prediction] = "prediction"
+    for name in roles:
+        if name not in old.schema.names:
+            raise DataError("there is no such column", where=Where(file=reference, field=name), fix="name a column")
+    baseline = old.baseline(columns)
+    now = new.profile(baseline.reference)
+
+    def values(name: str) -> tuple[Values, Values]:
+        return _finite(old, name), _finite(new, name)
+
+    two_sample = None
+    features = [column for column in columns if column.name not in roles]
+    if settings.classifier_rows and features:
+        from upkeep.drift.two_sample import sample_rows, two_sample_test
+
+        names = [column.name for column in features]
+        two_sample = two_sample_test(
+            sample_rows(old.batches(names), settings.classifier_rows, seed=seed),
+            sample_rows(new.batches(names), settings.classifier_rows, seed=seed + 1),
+            features,
+            settings,
+            seed=seed,
+        )
+    return drift_report(
+        [Watched(baseline, [now], roles, values if settings.exact_ks else None)],
+        settings,
+        reference=reference,
+        two_sample=two_sample,
+        also=[
+            _not_compared(name, why, roles.get(name, "feature"), baseline.profile.rows, now.rows)
+            for name, why in unlike.items()
+        ],
+    )
+
+
+class Source:
+    """A file that streams record batches."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        with reading(uri):
+            first = next(iter(self._open(None)), None)
+        if first is None:
+            raise DataError("the file has no rows", where=Where(file=uri), fix="give a file with a header and rows")
+        self.schema: Any = first.schema
+
+    def _open(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        from upkeep.data.read import open_table_batches
+
+        batches: Iterator[pa.RecordBatch] = open_table_batches(self.uri, columns=columns)
+        return batches
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows, these columns."""
+        with reading(self.uri):
+            yield from self._open(list(columns))
+
+    def arrays(self, column: str) -> Iterator[pa.Array]:
+        """All values of one column."""
+        for batch in self.batches([column]):
+            yield batch.column(0)
+
+    def baseline(self, columns: Sequence[Column]) -> Baseline:
+        names = [column.name for column in columns]
+        return profiles.make_baseline(lambda: self.batches(names), columns)
+
+    def profile(self, reference: Reference) -> Profile:
+        return profiles.profile(self.batches(list(reference.columns)), reference)
+
+
+class ParquetSource(Source):
+    """A local Parquet file, read a column at a time."""
+
+    def __init__(self, uri: str, path: Path) -> None:
+        import pyarrow.parquet as pq
+
+        self.uri = uri
+        with reading(uri):
+            self.schema = pq.read_schema(path)
+            text = [field.name for field in self.schema if _is_text(field.type)]
+            # no pre-buffering: it would hold whole row groups
+            self._file = pq.ParquetFile(path, read_dictionary=text, pre_buffer=False, buffer_size=1 << 20)
+        self.rows = int(self._file.metadata.num_rows)
+
+    def _open(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        batches: Iterator[pa.RecordBatch] = self._file.iter_batches(BATCH, columns=columns, use_threads=False)
+        return batches
+
+    def baseline(self, columns: Sequence[Column]) -> Baseline:
+        measures: dict[str, ColumnReference] = {}
+        for column in columns:
+            gathered = profiles.start_column(column)
+            for array in self.arrays(column.name):
+                gathered.add(array, column.name)
+            measures[column.name] = gathered.finish()
+        reference = Reference(measures)
+        return Baseline(reference, self.profile(reference))
+
+    def profile(self, reference: Reference) -> Profile:
+        columns = {}
+        for name, measure in reference.columns.items():
+            state = profiles.empty_column(measure)
+            for array in self.arrays(name):
+                state = profiles.add_columns(state, profiles.profile_column(array, measure, name=name))
+            columns[name] = state
+        return Profile(reference=reference.digest, rows=self.rows, columns=columns)
+
+
+def open_source(uri: str) -> Source:
+    """The file behind a path or an address."""
+    path = Path(uri.removeprefix("file://"))
+    if "://" not in uri.removeprefix("file://") and path.suffix.lower() in (".parquet", ".pq"):
+        return ParquetSource(uri, path)
+    return Source(uri)
+
+
+@contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Turns what reading may raise into Upkeep's errors."""
+    where = Where(file=uri)
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError("there is no such file", where=where, fix="check the path") from error
+    except IsADirectoryError as error:
+        raise DataError("this is a folder, not a file", where=where, fix="name one file") from error
+    except PermissionError as error:
+        raise AccessError("the file may not be read", where=where, fix="give yourself permission to read it") from error
+    except pa.ArrowException as error:
+        raise DataError(
+            f"the file is damaged or not what its name says: {str(error).splitlines()[0]}",
+            where=where,
+            fix="write or fetch the file again",
+        ) from error
+    except OSError as error:
+        if "Parquet" in str(error) or "parquet" in str(error) or "Corrupt" in str(error):
+            message = f"the file is damaged: {str(error).splitlines()[0]}"
+            raise DataError(message, where=where, fix="write or fetch the file again") from error
+        raise OutsideError(f"the file cannot be read: {error}", where=where, fix="try again") from error
+
+
+def infer_kind(type_: pa.DataType) -> Kind | None:
+    """The kind an Arrow type suggests; None where a column of it cannot be compared."""
+    kinds = pa.types
+    if kinds.is_dictionary(type_):
+        return "categorical"
+    if _is_text(type_) or kinds.is_boolean(type_) or kinds.is_string_view(type_):
+        return "categorical"
+    if kinds.is_integer(type_) or kinds.is_floating(type_) or kinds.is_decimal(type_) or kinds.is_duration(type_):
+        return "numeric"
+    if profiles.is_time(type_):
+        return "datetime"
+    return None
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
+
+
+def _common(old: Source, new: Source, kinds: dict[str, Kind]) -> tuple[list[Column], dict[str, str]]:
+    """The columns to compare, and why each other column cannot be."""
+    columns: list[Column] = []
+    unlike: dict[str, str] = {}
+    for source in (old, new):
+        names = source.schema.names
+        double = {name for name in names if names.count(name) > 1}
+        if double:
+            raise DataError(
+                f"the column {min(double)} is there twice",
+                where=Where(file=source.uri, field=min(double)),
+                fix="give each column a name of its own",
+            )
+    for name in dict.fromkeys([*old.schema.names, *new.schema.names]):
+        if name not in new.schema.names:
+            unlike[name] = "The column is missing in the current file."
+        elif name not in old.schema.names:
+            unlike[name] = "The column is missing in the reference file."
+        else:
+            types = [source.schema.field(name).type for source in (old, new)]
+            found = [infer_kind(type_) for type_ in types if not pa.types.is_null(type_)]
+            kind = kinds.get(name) or (found[0] if found else "categorical")
+            if kind is None or None in found:
+                unlike[name] = f"A column of type {types[0]} cannot be compared."
+            elif len(set(found)) > 1 and name not in kinds:
+                unlike[name] = f"The column is {types[0]} in the reference and {types[1]} now."
+            else:
+                columns.append(Column(name=name, kind=kind))
+    return columns, unlike
+
+
+def _finite(source: Source, name: str) -> Values:
+    parts: Iterable[Values] = (profiles.numbers(array, name) for array in source.arrays(name))
+    values: Values = np.concatenate([np.zeros(0), *parts])
+    finite: Values = values[np.isfinite(values)]
+    return finite
+
+
+def _not_compared(name: str, why: str, role: Role, reference_rows: int, current_rows: int) -> ColumnDrift:
+    return ColumnDrift(
+        column=name,
+        role=role,
+        kind="categorical",
+        finding="insufficient",
+        reason=why,
+        reference_rows=reference_rows,
+        current_rows=current_rows,
+        statistics={},
+        p_value=None,
+        adjusted_p_value=None,
+        effect=None,
+        threshold=0.0,
+        reference_nulls=0.0,
+        current_nulls=0.0,
+        new_categories=(),
+        vanished_categories=(),
+        periods_in_a_row=0,
+        histogram=None,
+    )
