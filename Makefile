@@ -41,7 +41,7 @@ format: setup ## put everything in its usual form
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
 bench: setup ## measure, and write docs/benchmarks.md
-	@$(BIN)/python tests/benchmarks/run.py
+	@$(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY))
 
 compile: setup ## the pipelines of the examples, as IR YAML
 	@for example in flights basics; do \

@@ -1,0 +1,148 @@
+"""What a component adds to kfp.local's own step time, beyond the libraries that its work needs.
+
+Three steps by kfp.local, in turns: an empty one; one that only imports what ours had imported when it was done; and
+ours (``collect`` and ``preprocess`` on a table of 200 rows). The difference of the last two is what we add.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+RUNS = 5
+HEAVY = ("numpy", "pandas", "pyarrow", "pyarrow.parquet", "pyarrow.csv", "pyarrow.compute", "duckdb", "obstore",
+         "pydantic", "yaml", "scipy", "sklearn", "skops", "matplotlib", "jinja2", "optuna")  # fmt: skip
+
+SPEC = """
+metadata: {name: bench}
+store: store
+data:
+  source: rows.csv
+  id: id
+  target: {column: label, positive: 1}
+  features: {numeric: [a, b], categorical: [c]}
+candidates:
+  - {name: one, strategy: retrain, estimator: sklearn.linear_model.LogisticRegression}
+"""
+
+
+def make(folder: Path) -> None:
+    (folder / "upkeep.yaml").write_text(SPEC)
+    draw = random.Random(0)
+    with (folder / "rows.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["id", "a", "b", "c", "label"])
+        for number in range(200):
+            rows.writerow([number, draw.random(), draw.random(), draw.choice("xyz"), draw.randint(0, 1)])
+
+
+def one(kind: str, folder: str, libraries: str) -> None:
+    """Run one pipeline by kfp.local in this process; its CPU seconds are those of the steps (children) alone."""
+    import resource
+
+    from kfp import dsl, local
+    from upkeep.components.collect import collect
+    from upkeep.components.preprocess import preprocess
+    from upkeep.registry.registry import Registry
+
+    from upkeep import records
+    from upkeep.spec.check import load_checked
+    from upkeep.spec.load import canonical
+    from upkeep.store import open_store
+
+    @dsl.component(base_image="python")
+    def empty() -> None:
+        pass
+
+    @dsl.component(base_image="python")
+    def imports(names: str) -> None:
+        import importlib
+
+        for name in names.split(","):
+            importlib.import_module(name)
+
+    spec = load_checked(Path(folder) / "upkeep.yaml", os.environ)
+    registry = Registry(open_store(spec.store, spec.object_store), spec.name)
+    data = canonical(spec)
+    registry.put_spec(data)
+    digest = records.digest(data)
+    address = f"{registry.store.uri}/{spec.name}/specs/{digest}.json"
+
+    @dsl.pipeline(name="bench")
+    def ours(spec: str, spec_digest: str) -> None:
+        found = collect(spec=spec, spec_digest=spec_digest, update="bench", until="", accept_changed=False)
+        if kind == "preprocess":
+            preprocess(
+                spec=spec,
+                spec_digest=spec_digest,
+                dataset_digest=found.outputs["dataset_digest"],
+                seen=found.outputs["seen"],
+                dataset=found.outputs["dataset"],
+            )
+
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=f"{folder}/runs")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if kind == "empty":
+        empty()
+    elif kind == "imports":
+        imports(names=libraries)
+    else:
+        ours(spec=address, spec_digest=digest)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print("\n" + json.dumps(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime))
+
+
+def measure(kind: str, folder: str, libraries: str = "") -> float:
+    words = [sys.executable, "-W", "ignore", __file__, kind, folder, libraries]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    return float(done.stdout.strip().splitlines()[-1])
+
+
+def imported_by(step: str) -> str:
+    """The heavy libraries that a step's own modules import when it works, found by doing its work here."""
+    code = {
+        "collect": "from upkeep.data.collect import collect; import upkeep.update.collect",
+        "preprocess": "import upkeep.update.preprocess, pyarrow.parquet, pyarrow.csv, pyarrow.compute, duckdb",
+    }[step]
+    listing = f"import sys; {code}; print(','.join(n for n in {HEAVY!r} if n in sys.modules))"
+    return subprocess.run([sys.executable, "-c", listing], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+def show(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        make(Path(folder))
+        both = {step: imported_by(step) for step in ("collect", "preprocess")}
+        cells: dict[str, list[float]] = {
+            name: [] for name in ("empty", "i1", "i2", "collect", "both", "added1", "added2")
+        }
+        for _ in range(RUNS):
+            empty = measure("empty", folder)
+            i1, i2 = measure("imports", folder, both["collect"]), measure("imports", folder, both["preprocess"])
+            ours1, ours2 = measure("collect", folder), measure("preprocess", folder)
+            values = (empty, i1, i2, ours1, ours2, ours1 - i1, ours2 - ours1 - i2)
+            for name, value in zip(cells, values, strict=True):
+                cells[name].append(value)
+    print("## What a component adds to a step\n")
+    print(f"kfp.local, SubprocessRunner; CPU seconds of the step's process; {RUNS} runs each, in turns.\n")
+    print("| step | CPU-s |\n| --- | --- |")
+    print(f"| an empty component | {show(cells['empty'])} |")
+    print(f"| one that only imports {both['collect'] or 'nothing heavy'} | {show(cells['i1'])} |")
+    print(f"| `collect`, 200 rows | {show(cells['collect'])} |")
+    print(f"| **added by collect** (pairwise) | {show(cells['added1'])} |")
+    print(f"| one that only imports {both['preprocess']} | {show(cells['i2'])} |")
+    print(f"| **added by preprocess**, its work on 200 rows included (pairwise) | {show(cells['added2'])} |")
+
+
+if __name__ == "__main__":
+    one(*sys.argv[1:4]) if len(sys.argv) > 1 else main()
