@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upkeep.data.kinds import to_kind
+from upkeep.data.kinds import Kind, to_kind
 from upkeep.data.read import format_of, local_path, open_file, open_table_batches
 from upkeep.errors import AccessError, DataError, Where
 from upkeep.spec.load import plain_scalar
@@ -47,7 +47,7 @@ ODD_VALUES = 0.02
 LEAK_ROWS = 100
 LEAK_AUC = 0.995
 """A column that ranks the classes this well by itself is left out."""
-SUSPECT_AUC = 0.95
+SUSPECT_AUC = 0.85
 ONLINE_ROWS = 10_000
 LINE = 110
 COMMENT_COLUMN = 46
@@ -354,24 +354,31 @@ def _text(name: str, values: Any) -> _Column:
     valid = len(values) - values.null_count
     if valid == 0:
         return _Column(name, "empty", values, 0, 0)
-    if pc.all(pc.is_in(values, pa.array(["true", "false", None]))).as_py():
+    # Each different value is read once: text repeats, and reading times is slow.
+    encoded = values.dictionary_encode()
+    words, counts = encoded.dictionary, np.bincount(np.asarray(encoded.indices.drop_null()))
+    if pc.all(pc.is_in(words, pa.array(["true", "false"]))).as_py():
         return _made(name, "boolean", pc.equal(values, "true"))
-    leading_zero = pc.any(pc.match_substring_regex(values, r"^0\d")).as_py()
-    if not leading_zero:
-        numbers, unreadable = to_kind(values, "numeric")
-        odd = pc.sum(unreadable).as_py() or 0
+    if not pc.any(pc.match_substring_regex(words, r"^0\d")).as_py():  # 01234 is a code
+        read, odd, example = _read_as("numeric", words, counts)
         if odd <= ODD_VALUES * valid:
-            return _numbers(name, numbers, odd, _first(values, unreadable))
-    moments, unreadable = to_kind(values, "datetime")
-    odd = pc.sum(unreadable).as_py() or 0
+            return _numbers(name, read.take(encoded.indices), odd, example)
+    read, odd, example = _read_as("datetime", words, counts)
     if odd <= ODD_VALUES * valid:
-        return _made(name, "time", moments, odd, _first(values, unreadable))
+        return _made(name, "time", read.take(encoded.indices), odd, example)
     return _made(name, "text", values)
 
 
-def _first(values: Any, mask: Any) -> str:
-    found = values.filter(mask)
-    return str(found[0].as_py()) if len(found) else ""
+def _read_as(kind: Kind, words: Any, counts: npt.NDArray[np.int64]) -> tuple[Any, int, str]:
+    """(``words`` as ``kind``, how many rows cannot be read, an example of them)."""
+    head = words.slice(0, 1000)
+    _, unreadable = to_kind(head, kind)
+    if unreadable.true_count > 0.5 * len(head):
+        return words, int(counts.sum()), ""
+    read, unreadable = to_kind(words, kind)
+    mask = unreadable.to_numpy(zero_copy_only=False)
+    wrong = words.filter(unreadable)
+    return read, int(counts[mask].sum()), str(wrong[0].as_py()) if len(wrong) else ""
 
 
 _ID_NAME = re.compile(
@@ -379,6 +386,7 @@ _ID_NAME = re.compile(
 )
 _CODE_NAME = re.compile(r"(^|[_\-. ])(code|type|class|category|zip|zipcode|postcode|region|cluster|status|kind)$", re.I)
 _TIME_NAME = re.compile(r"time|date|timestamp|(^|_)(at|ts|day|when)$|created|scheduled|occurred", re.I)
+_SHARE_NAME = re.compile(r"share|rate|ratio|prob|fraction|proportion", re.I)
 _KNOWN_RANGES: dict[str, tuple[float, float]] = {
     "hour": (0, 23),
     "minute": (0, 59),
@@ -423,6 +431,7 @@ class _Inference:
         self.guesses: list[str] = []
         self.comments: dict[str, str] = {}
         self.left_out: dict[str, str] = {}
+        self.doubtful: dict[str, str] = {}
 
     def run(self) -> Inferred:
         table, data = self.sample.table, {"source": self.source}
@@ -457,13 +466,16 @@ class _Inference:
                 spec_data[key] = value
         spec_data["target"] = self._target(classes, labels)
         features = {"numeric": numeric, "categorical": categorical, "datetime": dates}
+        if self.doubtful:
+            listed = ", ".join(f"{name} ({why})" for name, why in self.doubtful.items())
+            self.comments["data.features"] = f"is it known when the model is asked? {listed}"
         spec_data["features"] = {key: [column.name for column in each] for key, each in features.items() if each}
         rules = self._rules(numeric, categorical)
         if rules:
             spec_data["columns"] = rules
         if slices:
             spec_data["slices"] = slices
-        spec_data["split"] = {**({"group": group} if group else {}), "held_out": 0.2}
+        spec_data["split"] = {**({"group": group} if group else {}), "held_out": "20%"}
         if group is None and row_id is None:
             self.comments["data.split"] = "no id and no group: only exact copies of a held-out row are recognised"
         name = _slug(self.name or _stem(self.source))
@@ -473,7 +485,7 @@ class _Inference:
             "metadata": {"name": name},
             "data": spec_data,
             "candidates": self._candidates(period),
-            "gate": {"better": {"metric": "f1", "confidence": 0.95}},
+            "gate": {"better": {"metric": "f1", "confidence": "95%"}},
         }
         if classes is not None and len(classes) == 2:
             self.comments["gate.better"] = "F1 of the positive class, surely (95 %) better than the champion's"
@@ -651,7 +663,7 @@ class _Inference:
             if mean >= DAY_ROWS and days >= DAY_ROWS:
                 self._say(
                     "data.split",
-                    f"whole days are held out: {mean:,.0f} rows share a day, and what else decided that day",
+                    f"whole days are held out: the {mean:,.0f} rows of a day share what decided that day",
                 )
                 return "day"
         if len(entities) == 1:
@@ -707,8 +719,9 @@ class _Inference:
                 f"it tells {self.target} almost perfectly by itself (AUC {auc:.3f}): it may be a result of it",
             )
             return True
+        self.doubtful[column.name] = f"AUC {auc:.2f}"
         self.guesses.append(
-            f"{column.name}: ranks {self.target} well by itself (AUC {auc:.2f}); is it known when the model is asked?"
+            f"{column.name}: tells {self.target} well by itself (AUC {auc:.2f}); is it known when the model is asked?"
         )
         return False
 
@@ -729,7 +742,7 @@ class _Inference:
     def _rules(self, numeric: Sequence[_Column], categorical: Sequence[_Column]) -> dict[str, dict[str, Any]]:
         rules: dict[str, dict[str, Any]] = {}
         for column in numeric:
-            low, high = self._range(column)
+            low, high = map(float, self._range(column))
             rules[column.name] = {"min": _plain_number(low), "max": _plain_number(high)}
         for column in categorical:
             if column.shape == "text" and column.distinct <= LISTED_CATEGORIES:
@@ -747,10 +760,12 @@ class _Inference:
         known = _KNOWN_RANGES.get(column.name.lower())
         if known is not None and known[0] <= low and high <= known[1]:
             return known
-        if low >= 0 and high <= 1:
+        if low >= 0 and high <= 1 and (column.distinct == 2 or _SHARE_NAME.search(column.name)):
             return 0.0, 1.0
-        span = max(high - low, 1e-9)
-        return (0.0 if low >= 0 else -_nice(abs(low - span)) if low - span < 0 else 0.0), _nice_above(high + span)
+        span = high - low
+        # Numbers that come close to zero and never pass it (counts, amounts) cannot; others (temperatures) can.
+        near_zero = 0 <= low <= 0.05 * span
+        return 0.0 if near_zero else _nice_below(low - span), _nice_above(high + span)
 
     def _candidates(self, period: str | None) -> list[dict[str, Any]]:
         made: list[dict[str, Any]] = [
@@ -876,12 +891,26 @@ def _auc(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> fl
 
 def _nice(value: float) -> float:
     """The least of 1, 2, 5 × 10ⁿ that is not below ``value`` > 0."""
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(float(step * power) for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-12))
+    power = math.floor(math.log10(value))
+    return next(number for number in map(float, _steps(power)) if number >= value)
+
+
+def _nice_down(value: float) -> float:
+    """The greatest of 1, 2, 5 × 10ⁿ that is not above ``value`` > 0."""
+    power = math.floor(math.log10(value))
+    return next(number for number in map(float, reversed(_steps(power))) if number <= value)
+
+
+def _steps(power: int) -> list[str]:
+    return [f"{step}e{power + shift}" for shift in (-1, 0, 1) for step in (1, 2, 5)]
 
 
 def _nice_above(value: float) -> float:
-    return _nice(value) if value > 0 else 0.0
+    return _nice(value) if value > 0 else -_nice_down(-value) if value < 0 else 0.0
+
+
+def _nice_below(value: float) -> float:
+    return -_nice_above(-value)
 
 
 def _plain_number(value: float) -> int | float:
@@ -945,19 +974,21 @@ def render(inferred: Inferred) -> str:
 def _entry(key: str, value: Any, comment: str) -> list[str]:
     """One key of a section, indented by two: mappings of lists and mappings in a block, all else in one line."""
     if isinstance(value, dict) and key in ("features", "columns"):
-        lines = [_commented(f"  {key}:", comment)]
+        lines = _commented(f"  {key}:", comment)
         for name, item in value.items():
-            text = f"    {_scalar(name)}: {_flow(item)}"
-            lines += [text] if len(text) <= LINE else _wrapped(text)
+            lines += _wrapped(f"    {_scalar(name)}: {_flow(item)}")
         return lines
-    text = f"  {key}: {_flow(value)}"
-    if len(text) > LINE:
-        return ([f"  # {_comment(comment)}"] if comment else []) + _wrapped(text)
-    return [_commented(text, comment)]
+    return _commented(f"  {key}: {_flow(value)}", comment)
 
 
-def _commented(text: str, comment: str) -> str:
-    return f"{text.ljust(COMMENT_COLUMN)}  # {_comment(comment)}" if comment else text
+def _commented(text: str, comment: str) -> list[str]:
+    """``text`` with the comment beside it, or above it where the line would be long."""
+    beside = f"{text.ljust(COMMENT_COLUMN)}  # {_comment(comment)}"
+    if not comment or len(beside) > LINE:
+        indent = " " * (len(text) - len(text.lstrip()))
+        above = textwrap.wrap(_comment(comment), LINE, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
+        return above + _wrapped(text)
+    return [beside]
 
 
 def _comment(text: str) -> str:
@@ -966,7 +997,9 @@ def _comment(text: str) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    """A flow collection broken after commas outside quotes; the rest is indented further."""
+    """A long flow collection broken after commas outside quotes; the rest is indented further."""
+    if len(text) <= LINE:
+        return [text]
     indent = len(text) - len(text.lstrip()) + 2
     parts = re.findall(r'(?:"(?:\\.|[^"\\])*"|[^",])*(?:,\s?|$)', text)
     lines = [""]
@@ -996,6 +1029,6 @@ def _scalar(value: Any) -> str:
     safe = _SAFE_TEXT.fullmatch(value) and not value.endswith(" ") and not _WORDS_OF_YAML_1_1.fullmatch(value)
     if safe and plain_scalar(value) == value:
         return value
-    if re.fullmatch(r"[a-z][a-z0-9+]*://[\w./=@+-]+", value, re.A):
+    if re.fullmatch(r"[a-z][a-z0-9+]*://[\w./=@+-]+|[0-9]+%", value, re.A):
         return value
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\x7f").replace("\x85", "\\x85")
