@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import re
 import shutil
@@ -25,10 +24,28 @@ import pyarrow as pa
 from upkeep import __version__, records
 from upkeep.errors import IntegrityError, ModelError, Where
 from upkeep.models import skops_file
+from upkeep.models.digest import digest_of_files, folder_digest, folder_files, folder_size
 from upkeep.models.frame import to_frame
 from upkeep.models.manifest import MANIFEST, Manifest, Predictor
 from upkeep.models.skops_file import MODEL
 from upkeep.spec.model import Label
+
+__all__ = [
+    "EnsemblePredictor",
+    "SklearnPredictor",
+    "align",
+    "digest_of_files",
+    "folder_digest",
+    "folder_files",
+    "folder_size",
+    "library_versions",
+    "load",
+    "model_depth",
+    "read_manifest",
+    "save_ensemble",
+    "save_sklearn",
+    "stack",
+]
 
 MEMBERS = "members"
 BATCH_ROWS = 65_536
@@ -130,30 +147,6 @@ def model_depth(folder: Path) -> int:
     """How deep ensembles stand within each other: 0 for a model that is none."""
     manifest = read_manifest(folder)
     return max((1 + model_depth(folder / MEMBERS / name) for name in manifest.members), default=0)
-
-
-def files(folder: Path) -> tuple[Path, ...]:
-    """Every file of the folder, in the order of the relative names."""
-    return tuple(sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda p: _name(p, folder)))
-
-
-def folder_digest(folder: Path) -> str:
-    """Names the model's bytes: SHA-256 over every file's relative name and SHA-256, in the order of the names."""
-    total = hashlib.sha256()
-    for path in files(folder):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{_name(path, folder)}\0{digest}\n".encode())
-    return total.hexdigest()
-
-
-def folder_size(folder: Path) -> int:
-    """The bytes of all files."""
-    return sum(path.stat().st_size for path in files(folder))
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix()
 
 
 def stack(probabilities: Sequence[Probabilities]) -> Probabilities:
