@@ -177,7 +177,7 @@ def evaluate(
         if recipe is not None:
             progress("learning curves", None)
             answer = _curves(
-                model, prepared, chosen, champion, sets, recipe=recipe, seed=seed, seconds=curve_seconds, clock=clock
+                spec, prepared, chosen, champion, sets, recipe=recipe, seed=seed, seconds=curve_seconds, clock=clock
             )
     verdict = gate(gate_rules, evidence)
     return Evaluation(
