@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from upkeep.data.prepared import Prepared
-from upkeep.models.folder import folder_size
+from upkeep.models.folder import folder_size, read_manifest
 from upkeep.spec.model import Ensemble
 from upkeep.training.task import TrainingTask
 from upkeep.training.train import train as fit
@@ -55,7 +55,11 @@ def train(
             registry.put_state(candidate, state_out)
         shutil.copytree(out, model.path)
         record = trained.TrainedCandidate(
-            model=digest, size_bytes=folder_size(out), parents=tuple(sorted(digests.values())), result=result
+            model=digest,
+            format=read_manifest(out).format,
+            size_bytes=folder_size(out),
+            parents=tuple(sorted(digests.values())),
+            result=result,
         )
     model.metadata.update(digest=digest, framework="scikit-learn", candidate=candidate)
     metrics.metadata.update(rows=float(result.rows), seconds=float(result.seconds))

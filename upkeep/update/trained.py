@@ -10,13 +10,15 @@ from upkeep import records
 from upkeep.models.folder import load
 from upkeep.models.manifest import Predictor
 from upkeep.registry.registry import Registry
-from upkeep.training.train import TrainingResult
+from upkeep.training.task import TrainingResult
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedCandidate:
     model: str
     """Digest of the model's bytes."""
+    format: str
+    """Of the model's manifest: sklearn or ensemble."""
     size_bytes: int
     parents: tuple[str, ...]
     """Digests of the models it was made from."""
