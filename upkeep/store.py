@@ -170,6 +170,7 @@ def _open_s3(uri: str, rest: str, settings: ObjectStore) -> Store:
     backend = S3Store(
         bucket,
         prefix=prefix or None,
+        checksum_algorithm="SHA256",  # costs nothing: requests are signed with it; and object lock asks for one
         region=region_of(settings),
         client_options={
             "allow_http": bool(endpoint and endpoint.startswith("http://")),
@@ -387,6 +388,10 @@ class _Objects:
                 f"the bucket is not in the region that was asked{_reason(text)}",
                 where=where,
                 fix="set object_store.region in upkeep.yaml, or AWS_REGION",
+            )
+        if "InvalidBucketName" in text:
+            return InputError(
+                f"{self._server} takes no bucket of that name{_reason(text)}", where=where, fix="correct the name"
             )
         if re.search(r"status code: 507|StorageFull|QuotaExceeded|[Nn]o space left", text):
             return OutsideError(
