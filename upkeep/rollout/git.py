@@ -142,16 +142,8 @@ class GitRepository:
         if self._fetch(branch, *(["--unshallow"] if shallow else [])) is None:
             return
         form = "%H%x00%ct%x00%an <%ae>%x00%s%x00%(trailers:only,unfold)%x00"
-        out = self._git(
-            "log",
-            "-z",
-            "--no-show-signature",
-            "--no-color",
-            f"--format=tformat:{form}",
-            _here(branch),
-            "--",
-            *([folder] if folder else []),
-        )
+        log = ("log", "-z", "--no-show-signature", "--no-color", f"--format=tformat:{form}", _here(branch), "--")
+        out = self._git(*log, *([folder] if folder else []))
         fields = out.decode(errors="replace").split("\0")
         # -z ends each entry with a NUL of its own, after the five that end its fields.
         for start in range(0, len(fields) - 5, 6):
@@ -228,6 +220,10 @@ class GitRepository:
         message: str,
         when: datetime,
     ) -> str:
+        if base is not None and not self._has(base):
+            self._fetch(branch, "--depth=1")
+            if not self._has(base):
+                raise ConflictError(f"the branch left {base[:12]}", where=Where(self.url), fix="try again")
         commit = self._commit(base, changes, message, when)
         # A lease of exactly the parent lets nothing through but a fast-forward from it: unlike a plain push it also
         # refuses to bring back commits that somebody took out of the branch in the meantime.
@@ -235,6 +231,13 @@ class GitRepository:
         push = ("push", "--porcelain", "--no-verify", "--no-recurse-submodules", lease, "--", self._remote)
         self._git(*push, f"{commit}:refs/heads/{branch}", remote=True)
         return commit
+
+    def _has(self, commit: str) -> bool:
+        try:
+            self._git("cat-file", "-e", f"{commit}^{{commit}}")
+        except UpkeepError:
+            return False
+        return True
 
     def _commit(self, base: str | None, changes: Mapping[str, bytes | None], message: str, when: datetime) -> str:
         self._index += 1

@@ -22,6 +22,9 @@ MAX_NODES = 20_000
 RESTORE = "correct it, or take the file back from an earlier commit"
 
 
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 class Document:
     """A YAML mapping in JSON's own types, and the place of every key."""
 
@@ -81,7 +84,7 @@ class Document:
         if len(data) > MAX_BYTES:
             raise InputError("the file is too large to be a manifest", where=Where(self.file), fix=RESTORE)
         try:
-            return yaml.compose(data.decode(), Loader=yaml.SafeLoader)
+            return yaml.compose(data.decode(), Loader=_Loader)
         except UnicodeDecodeError as error:
             line = data[: error.start].count(b"\n") + 1
             raise InputError("this is not UTF-8 text", where=Where(self.file, line), fix=RESTORE) from None
