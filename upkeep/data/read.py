@@ -12,6 +12,7 @@ import csv
 import difflib
 import hashlib
 import io
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -182,6 +183,10 @@ def _explained(uri: str) -> Iterator[None]:
         raise
     except UnicodeError as error:
         raise _wrong_encoding(uri, str(error)) from error
+    except zlib.error as error:
+        raise DataError(
+            f"the file is damaged: {error}", where=Where(file=uri), fix="write or upload the file again"
+        ) from error
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         text = _first_line(error)
         if "UTF8" in text:
@@ -355,6 +360,7 @@ def _header_only(uri: str) -> DataError:
 def _header(stream: Any, uri: str, *, gzipped: bool, delimiter: str, encoding: str) -> list[str]:
     """The header's names, from the file's beginning; raises what can be told from there."""
     head = stream.read(_HEAD_BYTES)
+    whole = len(head) < _HEAD_BYTES
     if not gzipped and head[:2] == b"\x1f\x8b":
         raise DataError("the file is gzip, and its name does not say so", where=Where(file=uri), fix="call it .csv.gz")
     if head[:4] == b"PAR1":
@@ -364,8 +370,9 @@ def _header(stream: Any, uri: str, *, gzipped: bool, delimiter: str, encoding: s
     if gzipped:
         if head[:2] != b"\x1f\x8b":
             raise DataError("the file is not gzip, and its name says so", where=Where(file=uri), fix="call it .csv")
-        stream.seek(0)
-        head = pa.CompressedInputStream(stream, "gzip").read(_HEAD_BYTES)
+        unzip = zlib.decompressobj(wbits=31)
+        head = unzip.decompress(head, _HEAD_BYTES)
+        whole = unzip.eof and not unzip.unused_data
     try:
         codec = codecs.lookup(encoding)
     except LookupError as error:
@@ -383,11 +390,11 @@ def _header(stream: Any, uri: str, *, gzipped: bool, delimiter: str, encoding: s
         raise DataError(
             f"the header cannot be read: {error}", where=Where(file=uri, line=1), fix="write the file as plain CSV"
         ) from error
-    if not records:
+    if not records and whole:
         raise DataError("the file is empty", where=Where(file=uri), fix="deliver the file with its rows")
-    if len(records) == 1 and len(head) < _HEAD_BYTES:
+    if len(records) == 1 and whole:
         raise _header_only(uri)
-    return records[0]
+    return records[0] if records else []
 
 
 def _first_records(text: str, delimiter: str) -> Iterator[list[str]]:
@@ -400,8 +407,10 @@ def _first_records(text: str, delimiter: str) -> Iterator[list[str]]:
 
 
 def _refuse_wrong_delimiter(header: Sequence[str], wanted: Sequence[str], delimiter: str, uri: str) -> None:
+    if len(header) != 1:
+        return
     others = [other for other in _DELIMITERS if other != delimiter and other in header[0]]
-    if len(header) == 1 and others and (list(wanted) == list(header) or header[0] not in wanted):
+    if others and (list(wanted) == list(header) or header[0] not in wanted):
         likely = max(others, key=header[0].count)
         raise DataError(
             f"the delimiter is {_DELIMITERS.get(delimiter, repr(delimiter))}, and so the file has one column, named "

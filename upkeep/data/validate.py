@@ -120,16 +120,11 @@ def _reasons(findings: Sequence[tuple[Any, str]], unreadable: Any) -> Any:
     import pyarrow.compute as pc
 
     nothing = pa.scalar(None, pa.string())
-    columns = [
-        pc.if_else(mask.fill_null(False), pa.scalar(reason), nothing)
-        for mask, reason in findings
-        if pc.any(mask).as_py()
-    ]
-    if columns:
-        joined = pc.binary_join_element_wise(*columns, JOIN, null_handling="skip")
-        reasons = pc.if_else(pc.equal(joined, ""), nothing, joined)
-    else:
-        reasons = pa.nulls(len(unreadable), pa.string())
+    reasons = pa.nulls(len(unreadable), pa.string())
+    for mask, reason in findings:
+        if pc.any(mask).as_py():
+            found = pc.if_else(mask.fill_null(False), pa.scalar(reason), nothing)
+            reasons = pc.coalesce(pc.binary_join_element_wise(reasons, found, JOIN), reasons, found)
     if unreadable.null_count == len(unreadable):
         return reasons
     # a row that could not be read has no values, and nothing to say about them
