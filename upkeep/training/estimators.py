@@ -134,16 +134,17 @@ def takes(estimator: Any, *, sparse: bool = False, nulls: bool = False) -> bool:
 
 def plain_params(estimator: Any) -> dict[str, Any]:
     """The estimator's parameters as a record can hold them: what is no JSON value stands as text."""
-    return {name: _plain(value) for name, value in sorted(estimator.get_params(deep=False).items())}
+    return {name: plain_value(value) for name, value in sorted(estimator.get_params(deep=False).items())}
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
+    """``value`` as JSON's own types; what is none stands as text."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_value(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_value(item) for key, item in value.items()}
     return " ".join(str(value).split())

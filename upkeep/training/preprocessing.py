@@ -74,7 +74,8 @@ def inlier_rows(
     if settings.outliers.action != "drop" or settings.outliers.method == "none" or not numeric or len(frame) == 0:
         return None
     judge = _flag(settings, seed).fit(frame[numeric])
-    return ~np.asarray(judge.outside(frame[numeric])).any(axis=1)
+    inside: npt.NDArray[np.bool_] = ~np.any(judge.outside(frame[numeric]), axis=1)
+    return inside
 
 
 def _flag(settings: Preprocess, seed: int) -> Any:

@@ -1,0 +1,136 @@
+"""Train one candidate, whatever its strategy: a model folder, and the state that it may go on from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from upkeep.errors import ModelError, Where
+from upkeep.models.folder import SklearnPredictor, class_positions, load, save_sklearn
+from upkeep.models.manifest import Predictor
+from upkeep.spec.model import Candidate, Custom, Ensemble, Incremental, Retrain
+from upkeep.training.custom import custom, fit_custom
+from upkeep.training.ensemble import ensemble
+from upkeep.training.fit import candidate_field, without_outliers
+from upkeep.training.incremental import incremental, learn_anew
+from upkeep.training.retrain import Fitted, fit_rows, retrain, window
+from upkeep.training.rows import read_rows
+from upkeep.training.task import TrainingResult, TrainingTask, Trial
+
+__all__ = ["TrainingResult", "TrainingTask", "Trial", "refit", "train", "training_order"]
+
+SAMPLE_ROWS = 256
+"""Rows on which a model that was just written must answer as it did before."""
+
+
+def train(task: TrainingTask, out: Path, state_out: Path) -> TrainingResult:
+    """Train ``task.candidate`` on training rows alone, and write the model to ``out``, which must be new or empty.
+
+    ``state_out``: the candidate's new state, for :attr:`TrainingTask.state` of the next update; only an incremental
+    candidate leaves one. The same task gives the same bytes in both. Raises :class:`SpecError` for parameters the
+    estimator does not take, :class:`DataError` where the rows teach nothing, :class:`ModelError` where the
+    candidate fails or what was written does not answer as what was trained.
+    """
+    started = time.process_time()
+    notes: list[str] = []
+    warm = False
+    if isinstance(task.candidate, Ensemble):
+        params, rows = ensemble(task, notes, out)
+        fitted = Fitted(None, params, rows, task.prepared.periods)
+        load(out, allowed=task.spec.estimators)
+    else:
+        if isinstance(task.candidate, Retrain):
+            fitted = retrain(task, notes)
+        elif isinstance(task.candidate, Incremental):
+            fitted, warm = incremental(task, notes, state_out)
+        else:
+            fitted = custom(task, notes)
+        save_sklearn(out, fitted.pipeline, task.manifest())
+        _verify(task, fitted.pipeline, out)
+    task.progress("trained", 1.0)
+    return TrainingResult(
+        candidate=task.candidate.name,
+        strategy=task.candidate.strategy,
+        params=fitted.params,
+        seed=task.seed,
+        rows=fitted.rows,
+        periods=fitted.periods,
+        seconds=time.process_time() - started,
+        trials=fitted.trials,
+        warm_started=warm,
+        notes=tuple(notes),
+    )
+
+
+def refit(
+    task: TrainingTask,
+    *,
+    params: dict[str, Any] | None = None,
+    periods: tuple[str, ...] | None = None,
+    fraction: float = 1.0,
+) -> Predictor | None:
+    """The same kind of candidate, trained from nothing on fewer training rows, in memory: a point of a learning curve.
+
+    ``periods``: of these only (None: the candidate's own window); ``fraction``: of the split groups. ``params`` of
+    an earlier search, used in place of another search. An incremental candidate learns all these rows at once.
+    None for an ensemble: its members would have to be trained too.
+    """
+    if isinstance(task.candidate, Ensemble):
+        return None
+    notes: list[str] = []
+    if periods is None and isinstance(task.candidate, Retrain):
+        periods = window(task)
+    rows = read_rows(task.prepared, periods=periods, fraction=fraction)
+    if isinstance(task.candidate, Custom):
+        pipeline = fit_custom(task, rows, notes).pipeline
+    elif isinstance(task.candidate, Incremental):
+        pipeline = learn_anew(replace(task, state=None), rows, notes)
+    else:
+        searched = {name: (params or {})[name] for name in _space(task.candidate) if name in (params or {})}
+        pipeline = fit_rows(task, without_outliers(task, rows, notes), searched, notes).pipeline
+    manifest = task.manifest()
+    positions = class_positions(pipeline, manifest.classes, Where(field=candidate_field(task)))
+    return SklearnPredictor(manifest, pipeline, positions)
+
+
+def _space(candidate: Retrain) -> tuple[str, ...]:
+    return tuple(candidate.search.space) if candidate.search else ()
+
+
+def training_order(candidates: tuple[Candidate, ...]) -> tuple[str, ...]:
+    """The names in an order in which every ensemble comes after its members; otherwise as in the spec."""
+    waiting = {c.name: set(c.members) if isinstance(c, Ensemble) else set() for c in candidates}
+    order: list[str] = []
+    while waiting:
+        ready = next((name for name, needs in waiting.items() if not needs & waiting.keys()), None)
+        if ready is None:
+            raise ModelError(
+                f"{' and '.join(waiting)} are members of one another",
+                where=Where(field="candidates"),
+                fix="leave one of them out of the other's members",
+            )
+        order.append(ready)
+        del waiting[ready]
+    return tuple(order)
+
+
+def _verify(task: TrainingTask, pipeline: Any, out: Path) -> None:
+    """What was written loads by our allow-list, and answers as what was trained."""
+    written = load(out, allowed=task.spec.estimators)
+    names = [column.name for column in task.columns]
+    batch = next(task.prepared.batches(parts=("train",), columns=names, batch_rows=SAMPLE_ROWS))
+    rows = pa.Table.from_batches([batch])
+    manifest = task.manifest()
+    positions = class_positions(pipeline, manifest.classes, Where())
+    before = SklearnPredictor(manifest, pipeline, positions).predict_proba(rows)
+    if not np.allclose(written.predict_proba(rows), before, rtol=0, atol=1e-12):
+        raise ModelError(
+            f"{task.candidate.name} answers otherwise after it was written and loaded again",
+            where=Where(field=candidate_field(task)),
+            fix="the estimator keeps something that skops does not; choose another",
+        )
