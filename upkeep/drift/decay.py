@@ -62,10 +62,13 @@ def decay(
     The interval is the expanded percentile interval (Hesterberg 2015, "What teachers should know about the
     bootstrap"), which keeps its word with few groups too.
     """
-    grouped = reference_groups is not None and current_groups is not None
     n, m = len(reference_loss), len(current_loss)
     finite = bool(np.all(np.isfinite(reference_loss)) and np.all(np.isfinite(current_loss)))
-    few_groups = grouped and min(len(np.unique(g)) for g in (reference_groups, current_groups)) < LEAST_GROUPS
+    if reference_groups is None or current_groups is None:
+        reference_groups = current_groups = None
+    few_groups = any(
+        groups is not None and len(np.unique(groups)) < LEAST_GROUPS for groups in (reference_groups, current_groups)
+    )
     if not finite or min(n, m) < min_rows or few_groups:
         if not finite:
             reason = "Some losses are no numbers, so decay cannot be judged."
@@ -76,8 +79,8 @@ def decay(
         return _undecided(reason, n, m, reference_loss, current_loss)
     rng = np.random.default_rng(seed)
     clipped, effective = _clip(weights, n)
-    old = _sums(reference_loss, reference_groups if grouped else None, clipped, rng)
-    new = _sums(current_loss, current_groups if grouped else None, None, rng)
+    old = _sums(reference_loss, reference_groups, clipped, rng)
+    new = _sums(current_loss, current_groups, None, rng)
     before, after = float(reference_loss.mean()), float(current_loss.mean())
     explained = float(clipped @ reference_loss / clipped.sum()) if clipped is not None else None
     old_means, old_weighted = _resample(old, rng, resamples)
@@ -86,11 +89,11 @@ def decay(
     low, high = _interval(new_means - old_means, smaller)
     rise = after - before
     decays = rise >= least_rise and low > 0
-    said = f"The champion's error went from {before:.3f} to {after:.3f} ({rise:+.3f}, 95 % interval {low:+.3f} to {high:+.3f})"
+    interval = f"{rise:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}"
+    said = f"The champion's error went from {before:.3f} to {after:.3f} ({interval})"
     unexplained = unexplained_low = unexplained_high = None
     if explained is not None:
         unexplained = after - explained
-        # the spread of the weighted mean is that of its effective groups
         unexplained_low, unexplained_high = _interval(new_means - old_weighted, smaller)
     concept: Any = "no"
     if not decays:

@@ -186,7 +186,8 @@ def _numeric(
         ks, at_most = binned.statistic, binned.at_most
         p_value = statistics.ks_p_value(ks, before.rows, now.rows)
     else:
-        ks, p_value = statistics.ks_exact(*values())
+        old_values, new_values = (side[~np.isnan(side)] for side in values())
+        ks, p_value = statistics.ks_exact(old_values, new_values)
         at_most = ks
     starts = statistics.tenths(old)
     numbers["ks"], numbers["ks_at_most"] = ks, at_most
@@ -285,11 +286,8 @@ def _words(
         if before.rows == 0 or now.rows == 0:
             which = "on both sides" if before.rows == now.rows else ("in the reference" if before.rows == 0 else "now")
             return "insufficient", f"The column has no value {which}."
-        return (
-            "insufficient",
-            f"Too few rows with a value: {before.rows:,} in the reference and {now.rows:,} now "
-            f"({settings.min_rows:,} are needed on each side).",
-        )
+        rows = f"{before.rows:,} in the reference and {now.rows:,} now"
+        return "insufficient", f"Too few rows with a value: {rows} ({settings.min_rows:,} are needed on each side)."
     if by_nulls:
         what = f"The share of nulls went from {_share(before):.1%} to {_share(now):.1%}"
     else:

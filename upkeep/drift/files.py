@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from upkeep.data.kinds import Column, Kind
+from upkeep.data.kinds import Column, Kind, guess_kind, to_kind
 from upkeep.drift import profile as profiles
 from upkeep.drift.detect import Role, Watched
 from upkeep.drift.profile import Baseline, ColumnReference, Profile, Reference, Values
@@ -40,9 +40,9 @@ def compare(
     """The drift of ``current`` against ``reference``: paths or addresses of Parquet or CSV files.
 
     Kinds follow from the Arrow types (numbers numeric; text and booleans categorical; times by their hour of the
-    day) unless ``kinds`` says otherwise. ``target`` and ``prediction`` name columns that are no features. A column
-    that one side lacks, or that cannot be compared, is reported as insufficient. ``settings.classifier_rows`` = 0
-    leaves out the two-sample classifier.
+    day), in CSV files from the values, unless ``kinds`` says otherwise. ``target`` and ``prediction`` name columns
+    that are no features. A column that one side lacks, or that cannot be compared, is reported as insufficient.
+    ``settings.classifier_rows`` = 0 leaves out the two-sample classifier.
 
     Raises :class:`DataError` for a file that is missing, damaged or shares no column with the other.
     """
@@ -103,6 +103,14 @@ class Source:
         if first is None:
             raise DataError("the file has no rows", where=Where(file=uri), fix="give a file with a header and rows")
         self.schema: Any = first.schema
+        typed = uri.lower().endswith(".parquet")
+        self.kinds: dict[str, Kind | None] = {
+            name: infer_kind(column.type) if typed else guess_kind(column)
+            for name, column in zip(first.schema.names, first.columns, strict=True)
+        }
+        """What each column's type, or in a file of text its first values, speak for; None: cannot be compared."""
+        self.read_as: dict[str, Kind] = {}
+        """The kinds that columns are brought to; a value that cannot be read as its kind becomes null."""
 
     def _open(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
         from upkeep.data.read import open_table_batches
@@ -111,9 +119,17 @@ class Source:
         return batches
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """All rows, these columns."""
+        """All rows, these columns, brought to their kinds."""
         with reading(self.uri):
-            yield from self._open(list(columns))
+            for batch in self._open(list(columns)):
+                arrays = [self._as_kind(batch.column(name), name) for name in columns]
+                yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
+
+    def _as_kind(self, array: pa.Array, name: str) -> pa.Array:
+        kind = self.read_as.get(name)
+        if kind is None or infer_kind(array.type) == kind:
+            return array
+        return to_kind(array, kind)[0]
 
     def arrays(self, column: str) -> Iterator[pa.Array]:
         """All values of one column."""
@@ -121,10 +137,12 @@ class Source:
             yield batch.column(0)
 
     def baseline(self, columns: Sequence[Column]) -> Baseline:
+        """How to measure these columns, and their profile."""
         names = [column.name for column in columns]
         return profiles.make_baseline(lambda: self.batches(names), columns)
 
     def profile(self, reference: Reference) -> Profile:
+        """The profile of all rows by this reference."""
         return profiles.profile(self.batches(list(reference.columns)), reference)
 
 
@@ -136,10 +154,13 @@ class ParquetSource(Source):
 
         self.uri = uri
         with reading(uri):
-            self.schema = pq.read_schema(path)
-            text = [field.name for field in self.schema if _is_text(field.type)]
+            schema = pq.read_schema(path)
+            text = [field.name for field in schema if _is_text(field.type)]
             # no pre-buffering: it would hold whole row groups
             self._file = pq.ParquetFile(path, read_dictionary=text, pre_buffer=False, buffer_size=1 << 20)
+        self.schema = schema
+        self.kinds = {field.name: infer_kind(field.type) for field in schema}
+        self.read_as = {}
         self.rows = int(self._file.metadata.num_rows)
 
     def _open(self, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
@@ -147,6 +168,7 @@ class ParquetSource(Source):
         return batches
 
     def baseline(self, columns: Sequence[Column]) -> Baseline:
+        """How to measure these columns, and their profile."""
         measures: dict[str, ColumnReference] = {}
         for column in columns:
             gathered = profiles.start_column(column)
@@ -157,6 +179,7 @@ class ParquetSource(Source):
         return Baseline(reference, self.profile(reference))
 
     def profile(self, reference: Reference) -> Profile:
+        """The profile of all rows by this reference."""
         columns = {}
         for name, measure in reference.columns.items():
             state = profiles.empty_column(measure)
@@ -213,6 +236,10 @@ def infer_kind(type_: pa.DataType) -> Kind | None:
     return None
 
 
+def _is_empty(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_null(type_))
+
+
 def _is_text(type_: pa.DataType) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
@@ -237,14 +264,19 @@ def _common(old: Source, new: Source, kinds: dict[str, Kind]) -> tuple[list[Colu
             unlike[name] = "The column is missing in the reference file."
         else:
             types = [source.schema.field(name).type for source in (old, new)]
-            found = [infer_kind(type_) for type_ in types if not pa.types.is_null(type_)]
+            # a column without any value takes the other side's kind
+            found = [
+                source.kinds[name] for source, type_ in zip((old, new), types, strict=True) if not _is_empty(type_)
+            ]
             kind = kinds.get(name) or (found[0] if found else "categorical")
             if kind is None or None in found:
                 unlike[name] = f"A column of type {types[0]} cannot be compared."
             elif len(set(found)) > 1 and name not in kinds:
-                unlike[name] = f"The column is {types[0]} in the reference and {types[1]} now."
+                unlike[name] = f"The column is {found[0]} in the reference and {found[1]} now."
             else:
                 columns.append(Column(name=name, kind=kind))
+    for source in (old, new):
+        source.read_as = {column.name: column.kind for column in columns}
     return columns, unlike
 
 

@@ -87,14 +87,13 @@ def two_sample_test(
     y = np.repeat([0, 1], sides)
     rng = np.random.default_rng(seed)
     learn = np.concatenate([_split(part, 2, rng) for part in groups]) == 0
-    model = classifier(categorical, seed)
-    model.fit(X[learn], y[learn])
     judged, truth = X[~learn], y[~learn]
-    judged_groups = np.concatenate(groups)[~learn]
-    scores = model.decision_function(judged)
-    area, low, high = auc_interval(
-        scores[truth == 0], scores[truth == 1], judged_groups[truth == 0], judged_groups[truth == 1]
-    )
+    with one_core():
+        model = fit(X[learn], y[learn], categorical, seed)
+        scores = model.decision_function(judged)
+        places = np.concatenate(groups)[~learn]
+        area, low, high = auc_interval(scores[truth == 0], scores[truth == 1], places[truth == 0], places[truth == 1])
+        top = _top(model, judged, truth, area, columns, rng)
     threshold = settings.thresholds.auc
     drifts = area >= threshold and low > 0.5
     interval = f"AUC {area:.3f}, 95 % interval {low:.3f} to {high:.3f}"
@@ -110,7 +109,7 @@ def two_sample_test(
         low=low,
         high=high,
         rows=sum(sides),
-        top_columns=_top(model, judged, truth, area, columns, rng),
+        top_columns=top,
     )
 
 
@@ -139,20 +138,28 @@ def density_ratio(
     rng = np.random.default_rng(seed)
     folds = np.concatenate([_split(part, FOLDS, rng) for part in groups])
     scores = np.zeros(len(y))
-    for fold in range(FOLDS):
-        out = folds == fold
-        scores[out] = classifier(categorical, seed + fold).fit(X[~out], y[~out]).decision_function(X[out])
-    calibration = LogisticRegression(C=1e6).fit(scores[:, None], y)
+    with one_core():
+        for fold in range(FOLDS):
+            out = folds == fold
+            scores[out] = fit(X[~out], y[~out], categorical, seed + fold).decision_function(X[out])
+        calibration = LogisticRegression(C=1e6).fit(scores[:, None], y)
     log_odds = calibration.decision_function(scores[: sides[0], None])
     ratio: Floats = np.exp(np.clip(log_odds, -30, 30)) * sides[0] / sides[1]
     return ratio
 
 
-def classifier(categorical: npt.NDArray[np.bool_], seed: int) -> Any:
-    """A small gradient boosting that takes nulls and categories as they are."""
+def one_core() -> Any:
+    """Keeps OpenMP and BLAS to one core: the samples are small, and threads that wait for each other burn CPU."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+
+    return threadpool_limits(1)
+
+
+def fit(X: Floats, y: npt.NDArray[np.int64], categorical: npt.NDArray[np.bool_], seed: int) -> Any:
+    """A small gradient boosting that takes nulls and categories as they are. On one core: the sample is small."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    return HistGradientBoostingClassifier(
+    model = HistGradientBoostingClassifier(
         max_iter=60,
         learning_rate=0.1,
         max_leaf_nodes=15,
@@ -162,6 +169,7 @@ def classifier(categorical: npt.NDArray[np.bool_], seed: int) -> Any:
         early_stopping=False,
         random_state=seed,
     )
+    return model.fit(X, y)
 
 
 def encode(tables: Sequence[pa.Table], columns: Sequence[Column]) -> tuple[Floats, npt.NDArray[np.bool_]]:
@@ -184,8 +192,6 @@ def _codes(arrays: Sequence[pa.Array], name: str) -> Floats:
     counts: dict[str, int] = {}
     texts = []
     for array in arrays:
-        if isinstance(array, pa.ChunkedArray):
-            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
         names, rows, _ = categories(array, name)
         for text, count in zip(names.to_pylist(), rows.tolist(), strict=True):
             counts[text] = counts.get(text, 0) + count
