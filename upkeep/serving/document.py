@@ -106,7 +106,7 @@ class Document:
             for index, item in enumerate(node.value):
                 self._place((*path, index), item)
             return [self._make(item, (*path, index)) for index, item in enumerate(node.value)]
-        if getattr(node, "style", None) is not None:
+        if getattr(node, "style", None):  # quoted, or a block: text
             return str(node.value)
         value = plain_scalar(str(node.value))
         if isinstance(value, float) and not math.isfinite(value):

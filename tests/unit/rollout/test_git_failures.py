@@ -27,7 +27,7 @@ SAID: list[tuple[str, type[UpkeepError], str]] = [
     ("!\tx:refs/heads/main\t[rejected] (fetch first)", ConflictError, "pushed first"),
     ("remote: error: cannot lock ref 'refs/heads/main': is at a but expected b\n! [x]", ConflictError, ""),
     ("!\tx:refs/heads/main\t[remote rejected] (failed to update ref)", ConflictError, ""),
-    ("remote: error: GH006: Protected branch\n!\t[remote rejected] (protected branch hook declined)", AccessError, "GH006"),
+    ("remote: error: GH006: Protected\n!\t[remote rejected] (protected branch hook declined)", AccessError, "GH006"),
     ("fatal: detected dubious ownership in repository at '/r'", AccessError, "safe.directory"),
     ("error: gpg failed to sign the data\nfatal: failed to write commit object", AccessError, "signed"),
     ("fatal: invalid refspec '+refs/heads/a b:x'", InputError, "branch"),

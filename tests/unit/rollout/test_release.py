@@ -256,7 +256,7 @@ def test_races_end(memory: Any, put: Any, version: Make) -> None:
 def test_two_updates_at_once_through_real_git(spec: ModelSpec, version: Make, supersede: bool) -> None:
     assert propose(spec, version(1), expected_champion=None).outcome == "first"
     outcomes: dict[int, str] = {}
-    together = threading.Barrier(2)
+    together = threading.Barrier(2, timeout=60)
 
     def update(number: int) -> None:
         with open_repository(spec) as repository:
