@@ -295,8 +295,10 @@ class _Maker:
         self.positions.places[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
 
     def _fail(self, node: yaml.Node, path: KeyPath, message: str, fix: str) -> None:
-        where = Where(self.positions.file, node.start_mark.line + 1, node.start_mark.column + 1, dotted(path))
-        self.problems.append(Problem(message, where, fix))
+        """A problem with the key at ``path``; ``node`` is where it stands if it is no key with a place already."""
+        beside = (node.start_mark.line + 1, node.start_mark.column + 1)
+        line, column = self.positions.places.get(path, beside)
+        self.problems.append(Problem(message, Where(self.positions.file, line, column, dotted(path)), fix))
 
     def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
         made: dict[str, Any] = {}
@@ -309,10 +311,12 @@ class _Maker:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 self._fail(key_node, below, "`<<` (a merge key) is not supported", "write the keys out")
             elif key in made:
-                line = self.positions.places[below][0]
-                self._fail(
-                    key_node, below, f"the key `{key}` is here twice; it was set in line {line}", "remove one of them"
+                line, _ = self.positions.places[below]
+                second = Where(
+                    self.positions.file, key_node.start_mark.line + 1, key_node.start_mark.column + 1, dotted(below)
                 )
+                message = f"the key `{key}` is here twice; it was set in line {line}"
+                self.problems.append(Problem(message, second, "remove one of them"))
             else:
                 self._place(below, key_node)
                 made[key] = self.make(value_node, below)

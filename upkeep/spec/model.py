@@ -351,7 +351,7 @@ class Search:
     """What is searched: a parameter of the estimator, and its range or choices."""
     trials: Annotated[int, Ge(1)] = 20
     """At most this many trials."""
-    seconds: Annotated[float, Gt(0)] = 600
+    seconds: Annotated[float, Gt(0)] = 600.0
     """No new trial starts after this many seconds."""
     folds: Annotated[int, Ge(2)] = 3
     """Cross-validation folds; whole periods where there are that many."""
