@@ -8,11 +8,24 @@ grouping, in the order of the batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 S = TypeVar("S")
 RowFunction = Callable[[Any], Any]
 """``pa.RecordBatch`` → ``pa.RecordBatch``; pure, and can be pickled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """Row functions one after the other, as one."""
+
+    steps: tuple[RowFunction, ...]
+
+    def __call__(self, batch: Any) -> Any:
+        for step in self.steps:
+            batch = step(batch)
+        return batch
 
 
 class Fold(Protocol[S]):

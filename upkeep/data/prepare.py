@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from upkeep import records
 from upkeep.data import prepared
-from upkeep.data.batches import fold_batches, map_batches
+from upkeep.data.batches import Chain, RowFunction, fold_batches, map_batches
 from upkeep.data.collect import verify_pin
 from upkeep.data.dataset import DataFile, Dataset, period_order
 from upkeep.data.kinds import to_kind
@@ -191,7 +191,7 @@ class _State:
 def _stage(state: _State, dataset: Dataset, guard: Any, quarantine: _Quarantine) -> None:
     total = sum(file.size for file in dataset.files) or 1
     done = 0
-    with pq.ParquetWriter(state.folder / "keys.parquet", _KEYS, compression="none", use_dictionary=False) as keys:
+    with pq.ParquetWriter(state.folder / "staging" / "keys.parquet", _KEYS, compression="none", use_dictionary=False) as keys:
         for number, file in enumerate(dataset.files):
             state.progress(f"read {file.name}", done / total)
             verify_pin(file, state.spec)
@@ -230,31 +230,42 @@ def _place(state: _State, file: int, rows: Any) -> Any:
     )
 
 
-def _refine(state: _State, file: DataFile, raw: Any) -> Any:
-    data = state.spec.data
-    if state.labels is None:
-        state.labels = label_type(data.target, raw.column(data.target.column))
-    alone = len(state.spec.candidates) == 1
-    assign = Assign(
-        salt=data.split.salt or state.spec.name,
+def row_function(spec: ModelSpec, file: DataFile, labels: LabelType, environ: Mapping[str, str]) -> RowFunction:
+    """All that happens to a file's rows one by one, as one function of record batches that can be pickled: from what
+    :func:`upkeep.data.read.read_batches` gives to cleaned rows with ``_reason``, ``_period``, ``_part``, ``_group``,
+    ``_row`` and ``_content``."""
+    steps = (protect(spec.data.privacy, environ), clean(spec.data, labels), _assign(spec, layout(spec.data), file))
+    return Chain(steps=steps)
+
+
+def _assign(spec: ModelSpec, columns: Layout, file: DataFile) -> Assign:
+    data = spec.data
+    return Assign(
+        salt=data.split.salt or spec.name,
         split=HashSplit(
             held_out=data.split.held_out if data.split.method == "hash" else 0.0,
-            validation=0.0 if alone else data.split.validation,
+            validation=0.0 if len(spec.candidates) == 1 else data.split.validation,
         ),
         content=(
-            *(column.name for column in state.columns.features),
+            *(column.name for column in columns.features),
             *((data.time,) if data.time is not None and data.time not in data.features.all else ()),
             data.target.column,
         ),
         id=data.id,
-        group_column=state.columns.group_column,
-        group_unit=state.columns.group_unit,
+        group_column=columns.group_column,
+        group_unit=columns.group_unit,
         time=data.time,
         period=file.period,
         period_unit=data.period,
         file_digest=file.digest,
     )
-    return assign(clean(data, state.labels)(raw))
+
+
+def _refine(state: _State, file: DataFile, raw: Any) -> Any:
+    data = state.spec.data
+    if state.labels is None:
+        state.labels = label_type(data.target, raw.column(data.target.column))
+    return Chain(steps=(clean(data, state.labels), _assign(state.spec, state.columns, file)))(raw)
 
 
 def _until(rows: Any, raw: Any, until: str | None) -> tuple[Any, Any]:
@@ -380,7 +391,7 @@ def _meet(state: _State, held_out_before: Any) -> None:
     if held_out_before is not None and split.method == "hash":
         before = held_out_before.select(_FINGERPRINTS.names).cast(_FINGERPRINTS)
     with _duckdb(state.folder) as database:
-        database.read_parquet(str(state.folder / "keys.parquet")).create_view("keys")
+        database.read_parquet(str(state.folder / "staging" / "keys.parquet")).create_view("keys")
         database.register("before_rows", before)
         held_out = "held_out"
         if split.method == "prequential":
