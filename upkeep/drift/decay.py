@@ -156,7 +156,9 @@ def _sums(loss: Floats, groups: Groups | None, weights: Floats | None, rng: np.r
     weight = np.ones(len(loss)) if weights is None else weights
 
     def total(values: Floats) -> Floats:
-        return np.bincount(places, weights=values, minlength=count)
+        sums = np.zeros(count)
+        np.add.at(sums, places, values)
+        return sums
 
     return _Side(
         loss=total(loss), rows=total(np.ones(len(loss))), weighted_loss=total(loss * weight), weight=total(weight)

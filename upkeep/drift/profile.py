@@ -25,7 +25,10 @@ from upkeep import records
 from upkeep.data.kinds import Column
 from upkeep.errors import DataError, IntegrityError, Where
 
-BINS = 128
+_TAIL = np.array([0.0001, 0.0003, 0.001, 0.003])
+LEVELS = np.concatenate([_TAIL, np.arange(1, 120) / 120, 1 - _TAIL[::-1]])
+"""The quantiles at which a numeric column is cut: even, and closer in the tails, where values lie far apart."""
+BINS = len(LEVELS) + 1
 """At most this many bins a numeric column."""
 VOCABULARY = 2000
 """The most frequent categories counted each by itself; all others share one count."""
@@ -462,7 +465,7 @@ class NumberSample:
             )
         distinct = np.unique(sample) + 0.0
         discrete = len(distinct) < BINS
-        quantiles = sample[(np.arange(1, BINS) * len(sample)) // BINS]
+        quantiles = sample[(LEVELS * len(sample)).astype(np.int64)]
         edges = distinct if discrete else np.unique(quantiles) + 0.0
         center = float(sample[len(sample) // 2]) + 0.0
         with np.errstate(over="ignore"):
