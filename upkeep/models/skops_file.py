@@ -26,20 +26,45 @@ from upkeep.models.trees import check_trees
 MODEL = "model.skops"
 
 _OWN = tuple(f"upkeep.models.features.{name}" for name in ("Categories", "DateParts", "Fence", "IsolationFlag"))
-_SKLEARN = (
+_LIBRARIES = (
+    "functools.partial",  # of a function that must be trusted itself
+    "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.calibration._TemperatureScaling",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",  # its indices are checked
     "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.metrics._dist_metrics.ManhattanDistance64",
+    "sklearn.metrics._dist_metrics.MinkowskiDistance64",
     "sklearn.multiclass._ConstantPredictor",
+    "sklearn.neighbors._ball_tree.BallTree",  # its indices are checked
+    "sklearn.neighbors._kd_tree.KDTree",  # its indices are checked
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",  # its indices are checked
     "sklearn.utils._bunch.Bunch",
+    "sklearn.utils.validation.check_array",  # HistGradientBoosting with categories
 )
-_KERNELS = "sklearn.gaussian_process.kernels"
-_KEPT_IDS = ("JsonNode", "TypeNode", "FunctionNode")
+_KERNELS = tuple(
+    f"sklearn.gaussian_process.kernels.{name}"
+    for name in (
+        "CompoundKernel",
+        "ConstantKernel",
+        "DotProduct",
+        "ExpSineSquared",
+        "Exponentiation",
+        "Hyperparameter",
+        "Matern",
+        "PairwiseKernel",
+        "Product",
+        "RBF",
+        "RationalQuadratic",
+        "Sum",
+        "WhiteKernel",
+    )
+)
+_SINGLETONS = ("JsonNode", "TypeNode", "FunctionNode")
 """Loaders whose values are the same wherever they stand: sharing them means nothing."""
 
 
@@ -103,7 +128,7 @@ def _rename(schema: Any, names: dict[str, str]) -> None:
         if "__id__" not in node:
             continue
         known = node.pop("__id__")
-        if counts[known] > 1 and node.get("__loader__") not in _KEPT_IDS:
+        if counts[known] > 1 and node.get("__loader__") not in _SINGLETONS:
             node["__id__"] = numbers.setdefault(known, len(numbers) + 1)
 
 
@@ -135,7 +160,7 @@ def load(path: Path, *, allowed: Sequence[str] = ()) -> Any:
     except Exception as error:  # any bytes may stand there: zipfile, json and skops each raise their own
         raise _unreadable(where, error) from error
     ours = _trusted(tuple(allowed))
-    refused = [name for name in found if name not in ours and not name.startswith(_KERNELS + ".")]
+    refused = [name for name in found if name not in ours]
     if refused:
         raise ModelError(
             f"the model holds types that are not trusted: {', '.join(refused)}",
@@ -163,7 +188,7 @@ def _unreadable(where: Where, error: Exception) -> ModelError:
 @functools.cache
 def _trusted(allowed: tuple[str, ...]) -> frozenset[str]:
     """Type names, as skops calls them, that may be built: ours and the caller's. skops' own defaults come on top."""
-    return frozenset((*_OWN, *_SKLEARN, *(name for path in allowed for name in _names(path))))
+    return frozenset((*_OWN, *_LIBRARIES, *_KERNELS, *(name for path in allowed for name in _names(path))))
 
 
 def _names(path: str) -> tuple[str, ...]:

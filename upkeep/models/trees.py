@@ -17,6 +17,7 @@ from upkeep.errors import ModelError, Where
 def check_trees(estimator: Any, where: Where) -> None:
     """Raise :class:`ModelError` when a tree anywhere inside ``estimator`` points outside itself."""
     from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+    from sklearn.neighbors import BallTree, KDTree
     from sklearn.tree._tree import Tree
 
     for owner, part in _parts(estimator):
@@ -25,6 +26,8 @@ def check_trees(estimator: Any, where: Where) -> None:
             sound = _sound_tree(part, nodes, owner)
         elif isinstance(part, TreePredictor):
             sound = _sound_predictor(part, owner)
+        elif isinstance(part, BallTree | KDTree):
+            sound = _sound_index(part)
         else:
             continue
         if not sound:
@@ -61,6 +64,19 @@ def _sound_predictor(predictor: Any, owner: Any) -> bool:
     categorical = inner & (nodes["is_categorical"] != 0)
     bitsets = nodes["bitset_idx"][categorical] < len(predictor.raw_left_cat_bitsets)
     return bool(forward.all() and features.all() and bitsets.all())
+
+
+def _sound_index(tree: Any) -> bool:
+    """A neighbours' index: an implicit binary tree, node i's children at 2i+1 and 2i+2."""
+    data, rows, nodes, bounds = (np.asarray(part) for part in tree.__getstate__()[:4])
+    levels, count = tree.__getstate__()[5:7]
+    if not (data.ndim == 2 and len(rows) == len(data) and count == len(nodes) == 2**levels - 1 == bounds.shape[1]):
+        return False
+    first, last, inner = nodes["idx_start"], nodes["idx_end"], nodes["is_leaf"] == 0
+    ranges = (first >= 0) & (first <= last) & (last <= len(data))
+    children = 2 * np.flatnonzero(inner) + 2 < len(nodes)
+    inside = (rows >= 0) & (rows < len(data))
+    return bool(ranges.all() and children.all() and inside.all() and bounds.shape[2] == data.shape[1])
 
 
 def _parts(root: Any) -> Iterator[tuple[Any, Any]]:
