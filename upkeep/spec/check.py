@@ -10,7 +10,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -148,7 +148,7 @@ def _addresses(c: _Context) -> Iterator[Problem]:
             "object_store",
             "endpoint",
         )
-    missing = missing_repository(spec, c.positions.where("rollout", "repository"))
+    missing = missing_repository(spec, replace(c.positions.where("store"), field="rollout.repository"))
     if missing is not None:
         yield missing
     folder = PurePosixPath(spec.rollout.path)

@@ -61,8 +61,8 @@ class Positions:
         return known
 
     def where(self, *path: str | int) -> Where:
-        """The place of the key at ``path``, or of the nearest key above it that the file has."""
-        line, column = self.places.get(self.known(path), (None, None))
+        """The place of the key at ``path``, or of the nearest key above it that the file has; else its beginning."""
+        line, column = self.places.get(self.known(path), (1, 1) if self.places else (None, None))
         return Where(file=self.file, line=line, column=column, field=dotted(path))
 
 
@@ -160,7 +160,7 @@ def resolve(spec: ModelSpec, folder: str | Path) -> ModelSpec:
 
 def missing_repository(spec: ModelSpec, where: Where | None = None) -> Problem | None:
     """The problem of a store that is no folder and a rollout without a repository, if it is there."""
-    if spec.rollout.repository or not _URL.match(spec.store) or spec.store.startswith("file://"):
+    if spec.rollout.repository or not spec.store.startswith("s3://"):
         return None
     return Problem(
         f"the store {spec.store} is no folder, so there is no default place for the Git repository of the rollout",

@@ -185,7 +185,9 @@ def _default(each: Node) -> str:
     default = each.get("default")
     if default is None or default in ("", [], {}) or "$ref" in each:
         return ""
-    text = json.dumps(default, ensure_ascii=False) if not isinstance(default, str) else default
+    if isinstance(default, float):
+        default = f"{default:g}"
+    text = default if isinstance(default, str) else json.dumps(default, ensure_ascii=False)
     return f"`{text}`"
 
 

@@ -1,0 +1,328 @@
+"""The rules between keys: each case breaks one, and is told at its place."""
+
+# ruff: noqa: E501  (a table of cases reads best with one case a line)
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from upkeep.errors import Problem, SpecError
+from upkeep.spec.check import check, cron_problem, load_checked, load_with_warnings, parse_decay
+from upkeep.spec.load import parse
+
+FULL_TEXT = (Path(__file__).parent / "full.yaml").read_text()
+KEY = {"UPKEEP_PRIVACY_KEY": "0123456789abcdef"}
+
+
+def found(text: str, environ: dict[str, str] | None = None, *, imports: bool = False) -> list[Problem]:
+    parsed = parse(text.encode(), "upkeep.yaml")
+    assert parsed.spec is not None, "\n".join(map(str, parsed.problems))
+    return check(parsed.spec, parsed.positions, environ or {}, imports=imports)
+
+
+def spec(**sections: Any) -> str:
+    """A small good spec, its sections merged with ``sections`` (two levels deep)."""
+    document: dict[str, Any] = {
+        "metadata": {"name": "flights"},
+        "data": {
+            "source": "data",
+            "id": "flight_id",
+            "time": "departure",
+            "target": {"column": "delayed", "positive": True},
+            "features": {"numeric": ["distance", "hour"], "categorical": ["carrier", "origin"]},
+            "slices": ["origin"],
+        },
+        "candidates": [candidate("boosting")],
+    }
+    for name, value in sections.items():
+        if isinstance(value, dict):
+            document[name] = {**document.get(name, {}), **value}
+        else:
+            document[name] = value
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def candidate(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "strategy": "retrain",
+        "estimator": "sklearn.ensemble.HistGradientBoostingClassifier",
+        **more,
+    }
+
+
+def ensemble(name: str, *members: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "strategy": "ensemble", "members": list(members), **more}
+
+
+def target(**more: Any) -> dict[str, Any]:
+    return {"target": {"column": "delayed", **more}}
+
+
+def features(numeric: list[str], categorical: list[str] | None = None, **more: Any) -> dict[str, Any]:
+    return {"features": {"numeric": numeric, "categorical": categorical or [], **more}}
+
+
+def search(**space: Any) -> list[dict[str, Any]]:
+    return [candidate("boosting", search={"space": {"max_depth": space} if space else {}})]
+
+
+def test_good_specs_have_no_problem() -> None:
+    assert found(FULL_TEXT) == []
+    assert found(spec()) == []
+
+
+CASES: list[tuple[str, dict[str, Any], str, str]] = [
+    # what is wrong, the sections, the key it is told at, a part of the message
+    ("name like a version", {"metadata": {"name": "flights-v2"}}, "metadata.name", "ends like a version"),
+    ("scheme", {"store": "gs://bucket"}, "store", "gs:// is no address"),
+    ("no bucket", {"data": {"source": "s3:///x"}}, "data.source", "names no bucket"),
+    ("empty source", {"data": {"source": ""}}, "data.source", "is empty"),
+    ("endpoint", {"object_store": {"endpoint": "localhost:9000"}}, "object_store.endpoint", "is no URL"),
+    ("no repository", {"store": "s3://bucket"}, "rollout.repository", "no default place"),
+    ("path outside", {"rollout": {"path": "../x"}}, "rollout.path", "does not stay inside"),
+    ("encoding", {"data": {"encoding": "uft-8"}}, "data.encoding", "there is no encoding 'uft-8'"),
+    ("delimiter", {"data": {"delimiter": '"'}}, "data.delimiter", "cannot be cut"),
+    ("target as feature", {"data": features(["distance", "delayed"])}, "data.features.numeric[1]", "read the answer"),
+    ("target as id", {"data": {"id": "delayed"}}, "data.id", "cannot be the id as well"),
+    ("target as time", {"data": {"time": "delayed"}}, "data.time", "cannot be the time as well"),
+    ("target as group", {"data": {"split": {"group": "delayed"}}}, "data.split.group", "cannot be the group"),
+    ("target as slice", {"data": {"slices": ["delayed"]}}, "data.slices[0]", "the same label"),
+    ("target dropped", {"data": {"privacy": {"drop": ["delayed"]}}}, "data.privacy.drop[0]", "cannot be dropped"),
+    ("target hashed", {"data": {"privacy": {"hash": ["delayed"]}}}, "data.privacy.hash[0]", "cannot be hashed"),
+    ("one class", {"data": target(classes=["a"])}, "data.target.classes", "two classes at least"),
+    ("class twice", {"data": target(classes=["a", "b", "a"])}, "data.target.classes[2]", "is there twice"),
+    ("classes mixed", {"data": target(classes=["a", 1])}, "data.target.classes", "mix numbers and text"),
+    ("positive unknown", {"data": target(classes=["a", "b"], positive="c")}, "data.target.positive", "none of"),
+    ("positive of another type", {"data": target(classes=[0, 1], positive=True)}, "data.target.positive", "(it is true"),
+    ("positive of three", {"data": target(classes=[0, 1, 2], positive=1)}, "data.target.positive", "for two classes"),
+    ("no features", {"data": {"features": {}}}, "data.features", "no features"),
+    ("feature twice", {"data": features(["distance"], ["distance", "origin"])}, "data.features.categorical[0]", "twice"),
+    ("time as number", {"data": features(["departure"], ["origin"])}, "data.features.numeric[0]", "is the time"),
+    ("id and time", {"data": {"id": "departure"}}, "data.id", "both the id and the time"),
+    ("no date parts", {"data": features(["hour"], ["origin"], datetime=["departure"]), "preprocess": {"dates": []}},
+     "preprocess.dates", "no part of a date"),
+    ("empty name", {"data": features([" "], ["origin"])}, "data.features.numeric[0]", "name is empty"),
+    ("reserved name", {"data": features(["_row"], ["origin"])}, "data.features.numeric[0]", "begin with _"),
+    ("slice twice", {"data": {"slices": ["origin", "origin"]}}, "data.slices[1]", "is in `slices` twice"),
+    ("feature dropped", {"data": {"privacy": {"drop": ["carrier"]}}}, "data.privacy.drop[0]", "cannot be a feature"),
+    ("id dropped", {"data": {"privacy": {"drop": ["flight_id"]}}}, "data.privacy.drop[0]", "cannot be the id"),
+    ("number hashed", {"data": {"privacy": {"hash": ["hour"]}}}, "data.privacy.hash[0]", "used as a number"),
+    ("dropped and hashed", {"data": {"privacy": {"drop": ["x"], "hash": ["x"]}}}, "data.privacy.drop[0]", "both dropped"),
+    ("rule for nothing", {"data": {"columns": {"distanc": {"min": 0}}}}, "data.columns.distanc", "nothing uses"),
+    ("min of text", {"data": {"columns": {"origin": {"min": 0}}}}, "data.columns.origin.min", "no numeric feature"),
+    ("min above max", {"data": {"columns": {"hour": {"min": 9, "max": 1}}}}, "data.columns.hour", "above max"),
+    ("values of a number", {"data": {"columns": {"hour": {"values": [1]}}}}, "data.columns.hour.values", "no categories"),
+    ("values of the target", {"data": {"columns": {"delayed": {"values": [True]}}}}, "data.columns.delayed.values",
+     "listed elsewhere"),
+    ("no values", {"data": {"columns": {"origin": {"values": []}}}}, "data.columns.origin.values", "is empty"),
+    ("unknown of nothing", {"data": {"columns": {"origin": {"unknown": "quarantine"}}}}, "data.columns.origin.unknown",
+     "no category is known"),
+    ("group without time", {"data": {"time": None, "split": {"group": "day"}}}, "data.split.group", "need a time"),
+    ("nothing held out", {"data": {"split": {"held_out": 0}}}, "data.split.held_out", "nothing could be judged"),
+    ("all held out", {"data": {"split": {"held_out": 1}}}, "data.split.held_out", "nothing to train"),
+    ("all validation", {"data": {"split": {"validation": "100%"}}}, "data.split.validation", "nothing to train on"),
+    ("no validation", {"data": {"split": {"validation": 0}}, "candidates": [candidate("a"), candidate("b")]},
+     "data.split.validation", "the best is chosen"),
+    ("clip a forest", {"preprocess": {"outliers": {"method": "isolation_forest"}}}, "preprocess.outliers.action", "no fence"),
+    ("quantiles", {"preprocess": {"outliers": {"quantiles": [0.9, 0.1]}}}, "preprocess.outliers.quantiles", "must rise"),
+    ("same names", {"candidates": [candidate("a"), candidate("a")]}, "candidates[1].name", "two candidates"),
+    ("called champion", {"candidates": [candidate("champion")]}, "candidates[0].name", "serving model"),
+    ("unknown member", {"candidates": [candidate("boosting"), ensemble("vote", "champion", "bosting")]},
+     "candidates[1].members[1]", "there is no candidate bosting"),
+    ("member of itself", {"candidates": [candidate("a"), ensemble("vote", "a", "vote")]}, "candidates[1].members[1]", "itself"),
+    ("member twice", {"candidates": [candidate("a"), ensemble("vote", "a", "a")]}, "candidates[1].members[1]", "twice"),
+    ("weights", {"candidates": [candidate("a"), ensemble("vote", "a", "champion", weights=[1.0])]},
+     "candidates[1].weights", "1 weights for 2 members"),
+    ("stacking's weights", {"candidates": [candidate("a"), ensemble("v", "a", "champion", method="stacking", weights=[1.0, 2.0])]},
+     "candidates[1].weights", "learns its weights"),
+    ("short estimator", {"candidates": [candidate("a", estimator="LogisticRegression")]}, "candidates[0].estimator", "import path"),
+    ("foreign estimator", {"candidates": [candidate("a", estimator="xgboost.XGBClassifier")]}, "candidates[0].estimator",
+     "is not allowed"),
+    ("odd estimator", {"estimators": ["nothing"]}, "estimators[0]", "no import path"),
+    ("low and high", {"candidates": search(low=5.0, high=5.0)}, "candidates[0].search.space.max_depth", "not below"),
+    ("log", {"candidates": search(low=0.0, high=5.0, log=True)}, "candidates[0].search.space.max_depth", "logarithmic"),
+    ("choices and range", {"candidates": search(low=0.0, choices=[1, 2])}, "candidates[0].search.space.max_depth", "both a range"),
+    ("no range", {"candidates": search(low=0.0)}, "candidates[0].search.space.max_depth", "neither a whole range"),
+    ("empty choices", {"candidates": search(choices=[])}, "candidates[0].search.space.max_depth", "choices is empty"),
+    ("log choices", {"candidates": search(choices=[1], log=True)}, "candidates[0].search.space.max_depth", "for a range"),
+    ("integer", {"candidates": search(low=0.5, high=3.0, integer=True)}, "candidates[0].search.space.max_depth", "whole numbers"),
+    ("nothing to search", {"candidates": search()}, "candidates[0].search.space", "nothing to search"),
+    ("custom", {"candidates": [{"name": "a", "strategy": "custom", "function": "a..b:c"}]}, "candidates[0].function", "import path"),
+    ("at least too much", {"gate": {"at_least": {"recall": 55.0}}}, "gate.at_least.recall", "never above 1"),
+    ("better by too much", {"gate": {"better": {"by": 1}}}, "gate.better.by", "lies between 0 and 1"),
+    ("fairness of no slice", {"gate": {"fairness": {"column": "orign", "equalized_odds_difference": 0.1}}},
+     "gate.fairness[0].column", "not among the slices"),
+    ("fairness of nothing", {"gate": {"fairness": {"column": "origin"}}}, "gate.fairness[0]", "sets no limit"),
+    ("fairness without positive", {"data": target(), "gate": {"fairness": {"column": "origin", "equalized_odds_difference": 0.1}}},
+     "gate.fairness[0]", "get the positive class"),
+    ("fairness of three", {"data": target(classes=[0, 1, 2]),
+                           "gate": {"fairness": {"column": "origin", "equalized_odds_difference": 0.1}}},
+     "gate.fairness[0]", "for two classes"),
+    ("replicas", {"serving": {"min_replicas": 5}}, "serving.min_replicas", "above max_replicas"),
+    ("gateway", {"serving": {"gateway": "kserve"}}, "serving.gateway", "namespace/name"),
+    ("step 0", {"rollout": {"steps": [0, 0.5]}}, "rollout.steps[0]", "not between 0% and 100%"),
+    ("step 1", {"rollout": {"steps": [0.5, 1]}}, "rollout.steps[1]", "not between 0% and 100%"),
+    ("steps fall", {"rollout": {"steps": [0.5, 0.5]}}, "rollout.steps[1]", "must rise"),
+    ("cron", {"monitoring": {"update_when": {"schedule": "0 0 3 * * *"}}}, "monitoring.update_when.schedule", "6 fields"),
+    ("decay", {"monitoring": {"labels": "x", "update_when": {"decay": "4 of 3 days"}}}, "monitoring.update_when.decay",
+     "can never happen"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sections", "field", "message"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_each_rule_is_told_at_its_key(sections: dict[str, Any], field: str, message: str) -> None:
+    errors = [problem for problem in found(spec(**sections), KEY) if problem.severity == "error"]
+    told = [problem for problem in errors if problem.where.field == field and message in problem.message]
+    assert len(told) == 1, "\n".join(map(str, errors))
+    assert errors == told, "a rule should not be told twice"
+    assert told[0].where.line is not None
+    assert told[0].fix
+
+
+WARNINGS: list[tuple[str, dict[str, Any], str, str]] = [
+    ("id as feature", {"data": features(["hour"], ["flight_id", "origin"])}, "data.features.categorical[0]", "learn rows by heart"),
+    ("no id, no group", {"data": {"id": None}}, "data.split", "known by its file and its place"),
+    ("hash of nothing", {"data": {"privacy": {"hash": ["name"]}}}, "data.privacy.hash[0]", "used by nothing"),
+    ("outliers of nothing", {"data": features([], ["origin"]), "preprocess": {"outliers": {"method": "iqr"}}},
+     "preprocess.outliers", "there are none"),
+    ("persist", {"data": {"time": None}, "drift": {"persist": 2}}, "drift.persist", "each file counts as one"),
+    ("searched and set", {"candidates": [candidate("a", params={"max_depth": 3},
+                                                   search={"space": {"max_depth": {"choices": [1, 2]}}})]},
+     "candidates[0].search.space.max_depth", "set in `params` too"),
+    ("macro F1", {"data": target(classes=[0, 1])}, "data.target", "the mean over both"),
+    ("decay without labels", {"monitoring": {"update_when": {"decay": "1 of 1 day"}}}, "monitoring.update_when.decay",
+     "where they arrive"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sections", "field", "message"), [case[1:] for case in WARNINGS], ids=[case[0] for case in WARNINGS]
+)
+def test_warnings_are_not_errors(sections: dict[str, Any], field: str, message: str) -> None:
+    (problem,) = found(spec(**sections), KEY)
+    assert problem.severity == "warning"
+    assert problem.where.field == field
+    assert message in problem.message
+
+
+def test_members_of_one_another_are_found() -> None:
+    circle = [candidate("a"), ensemble("x", "a", "y"), ensemble("y", "a", "z"), ensemble("z", "a", "x")]
+    told = [problem.where.field for problem in found(spec(candidates=circle))]
+    assert told == ["candidates[1].members[1]", "candidates[2].members[1]", "candidates[3].members[1]"]
+    chain = [candidate("a"), ensemble("x", "a", "y"), ensemble("y", "a", "champion")]
+    assert found(spec(candidates=chain)) == []
+
+
+def test_a_hash_needs_its_key_from_the_environment() -> None:
+    text = spec(data={"privacy": {"hash": ["carrier"], "key": "MY_KEY"}})
+    (problem,) = found(text)
+    assert "the environment has no MY_KEY" in problem.message
+    assert problem.severity == "error"
+    (problem,) = found(text, {"MY_KEY": "short"})
+    assert problem.severity == "warning"
+    assert found(text, {"MY_KEY": "x" * 32}) == []
+
+
+def test_listed_estimators_are_allowed_and_never_imported() -> None:
+    text = spec(candidates=[candidate("a", estimator="nowhere.to.be.Found")], estimators=["nowhere.to.be.Found"])
+    assert found(text, imports=True) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "message", "fix"),
+    [
+        ({"estimator": "sklearn.ensemble.HistGradientBosting"}, "estimator", "scikit-learn has no", "did you mean"),
+        ({"estimator": "sklearn.nowhere.Thing"}, "estimator", "scikit-learn has no", ""),
+        ({"estimator": "sklearn.linear_model.LinearRegression"}, "estimator", "is no classifier", ""),
+        ({"strategy": "incremental"}, "estimator", "has no partial_fit", "SGDClassifier"),
+        ({"params": {"learning_rte": 0.1}}, "params.learning_rte", "has no parameter", "did you mean `learning_rate`?"),
+        ({"search": {"space": {"depth": {"choices": [1]}}}}, "search.space.depth", "has no parameter", "max_depth"),
+    ],
+)
+def test_scikit_learn_is_asked(more: dict[str, Any], field: str, message: str, fix: str) -> None:
+    text = spec(candidates=[candidate("a", **more)])
+    assert found(text, imports=False) == []
+    (problem,) = found(text, imports=True)
+    assert problem.where.field == f"candidates[0].{field}"
+    assert message in problem.message
+    assert fix in problem.fix
+
+
+@pytest.mark.parametrize(
+    "text", ["0 3 1 * *", "*/5 * * * *", "0 0-6/2 * jan,feb mon-fri", "59 23 31 12 7", "0 0 * * SUN", "1,2,3-5 * * * *"]
+)
+def test_good_cron(text: str) -> None:
+    assert cron_problem(text) == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "@daily", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "5/2 * * * *",
+     "5-1 * * * *", "*/0 * * * *", "a * * * *", "* * * mon *", "1, * * * *", "- * * * *", "²  * * * *", "*/ * * * *"],
+)  # fmt: skip
+def test_bad_cron(text: str) -> None:
+    assert cron_problem(text)
+
+
+def test_decay() -> None:
+    assert parse_decay("2 of 3 days") == (2, 3, "day")
+    assert parse_decay(" 1 of 1 month ") == (1, 1, "month")
+    for text in ("", "2 of 3", "0 of 3 days", "4 of 3 days", "two of 3 days", "2 of 3 years ago"):
+        with pytest.raises(ValueError, match=r"read like|never happen|always hold"):
+            parse_decay(text)
+
+
+# --- both looks together
+
+
+def test_a_good_file_comes_back_resolved(tmp_path: Path) -> None:
+    path = tmp_path / "upkeep.yaml"
+    path.write_text(spec())
+    loaded = load_checked(path, {})
+    assert loaded.data.source == str(tmp_path / "data")
+    again, warnings = load_with_warnings(path, {}, imports=False)
+    assert (again, warnings) == (loaded, ())
+
+
+def test_warnings_come_along_and_do_not_raise(tmp_path: Path) -> None:
+    path = tmp_path / "upkeep.yaml"
+    path.write_text(spec(data={"id": None}))
+    _, (warning,) = load_with_warnings(path, {}, imports=False)
+    assert warning.severity == "warning"
+    load_checked(path, {})
+
+
+def test_problems_of_both_looks_come_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "upkeep.yaml"
+    path.write_text(
+        "metadata: {name: flights-v2}\n"
+        "data:\n"
+        "  source: data\n"
+        "  tiem: departure\n"  # misspelt; the split below must not complain of a missing time
+        "  target: {column: delayed}\n"
+        "  features: {numeric: [delayed]}\n"
+        "  split: {group: day}\n"
+        "drift: {persist: 0}\n"
+        "rollout: {steps: [50%, 5%]}\n"
+        "candidates:\n"
+        "  - {name: a, strategy: retrain, estimator: LogisticRegression}\n"
+    )
+    with pytest.raises(SpecError) as caught:
+        load_checked(path, {})
+    assert [problem.where.field for problem in caught.value.problems] == [
+        "metadata.name",
+        "data.tiem",
+        "data.features.numeric[0]",
+        "drift.persist",
+        "rollout.steps[1]",
+        "candidates[0].estimator",
+    ]
+    assert all(problem.where.file == str(path) and problem.where.line for problem in caught.value.problems)
+    assert caught.value.exit_code == 2
