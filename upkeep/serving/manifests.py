@@ -248,6 +248,8 @@ def read_weights(data: bytes, model: str, file: str = ROUTE_FILE) -> dict[str, i
     if route["metadata"]["name"] != route_name(model):
         raise document.problem(f"this route is not {model}'s: its name is not {route_name(model)}", "metadata", "name")
     rules = route["spec"]["rules"]
+    if not rules:
+        raise document.problem("a route without rules answers 404", "spec", "rules")
     *pinning, last = range(len(rules))
     weights = _backends(document, rules[last], model, last)
     if sum(weights.values()) != 100:

@@ -1,0 +1,186 @@
+"""What Upkeep writes, held against the published CustomResourceDefinitions, and against a real API server.
+
+Both come from outside the repository: ``UPKEEP_KUBE_API`` names a folder with ``crds/*.yaml`` (KServe's and Gateway
+API's, as published) and a program ``kube-api`` that starts an API server with them; the default is
+``../shared/kube-api``. Without it these tests are skipped; the API server, which takes half a minute to start, is
+asked only when the variable is set.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from upkeep.serving.manifests import ServedVersion, render_kustomization, render_route, render_version
+from upkeep.spec.model import Data, Features, Metadata, ModelSpec, Retrain, Serving, Target
+
+KUBE_API = Path(os.environ.get("UPKEEP_KUBE_API", Path(__file__).parents[3] / "shared" / "kube-api"))
+CACHE = Path(os.environ.get("UPKEEP_KUBE_API_CACHE", Path.home() / ".cache" / "kube-api"))
+CRDS = {"InferenceService": "inferenceservices", "HTTPRoute": "httproutes"}
+
+SPEC = ModelSpec(
+    metadata=Metadata(name="flight-delays"),
+    store="s3://upkeep",
+    data=Data(source="x", target=Target(column="y"), features=Features()),
+    candidates=(Retrain(name="a", strategy="retrain", estimator="sklearn.tree.DecisionTreeClassifier"),),
+)
+FULL = replace(
+    SPEC,
+    metadata=Metadata(name="a" * 40),
+    store="/a folder/ö",
+    serving=Serving(
+        namespace="prod",
+        host="delays.example.com",
+        gateway="edge/public",
+        min_replicas=2,
+        max_replicas=20,
+        resources={"cpu": "1", "memory": "2Gi", "nvidia.com/gpu": "1"},
+    ),
+)
+V12 = ServedVersion(version="v12", digest="1" * 64, update="2026-03-01-1")
+V13 = ServedVersion(version="v13", digest="0" * 58 + "123e45", update="1e5", format="ensemble")
+
+
+def rendered() -> list[Any]:
+    found = []
+    for name, spec in (("defaults", SPEC), ("everything", FULL)):
+        files = {
+            "v12": render_version(spec, V12),
+            "v13": render_version(spec, V13),
+            "route": render_route(spec, {"v13": 0, "v12": 100}),
+            "route of one": render_route(spec, {"v12": 100}),
+        }
+        found += [pytest.param(yaml.safe_load(data), id=f"{name}: {file}") for file, data in files.items()]
+    return found
+
+
+@functools.cache
+def validator(kind: str, api_version: str) -> Any:
+    """A strict validator of the published CRD. The schema itself is not checked: it is large, and not ours."""
+    jsonschema = pytest.importorskip("jsonschema")
+    files = sorted((KUBE_API / "crds").glob(f"*-{CRDS[kind]}.yaml"))
+    if not files:
+        pytest.skip(f"no CustomResourceDefinition of {kind} in {KUBE_API}: set UPKEEP_KUBE_API")
+    crd = yaml.load(files[-1].read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    group, version = api_version.split("/")
+    assert crd["spec"]["group"] == group
+    served = {each["name"]: each for each in crd["spec"]["versions"] if each["served"]}
+    return jsonschema.Draft7Validator(strict(served[version]["schema"]["openAPIV3Schema"]))
+
+
+def strict(schema: Any) -> Any:
+    """An openAPIV3Schema as JSON Schema that knows no other fields than those it names."""
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {
+        key: {name: strict(each) for name, each in value.items()} if key == "properties" else strict(value)
+        for key, value in schema.items()
+        if not key.startswith("x-") and key not in ("default", "example", "description", "format")
+    }
+    closed = "properties" in schema and "additionalProperties" not in schema
+    if closed and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        made["additionalProperties"] = False
+    return made
+
+
+@pytest.mark.parametrize("manifest", rendered())
+def test_a_manifest_keeps_to_its_crd(manifest: dict[str, Any]) -> None:
+    validator(manifest["kind"], manifest["apiVersion"]).validate(manifest)
+
+
+def test_the_check_itself_finds_a_wrong_field() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    manifest = yaml.safe_load(render_version(SPEC, V12))
+    manifest["spec"]["predictor"]["model"]["storageURI"] = "x"
+    with pytest.raises(jsonschema.ValidationError, match="storageURI"):
+        validator("InferenceService", manifest["apiVersion"]).validate(manifest)
+
+
+def test_kustomize_finds_every_resource(tmp_path: Path) -> None:
+    program = shutil.which("kustomize") or shutil.which("kubectl")
+    if program is None:
+        pytest.skip("neither kustomize nor kubectl is installed")
+    (tmp_path / "kustomization.yaml").write_bytes(render_kustomization(["v12", "v13"]))
+    (tmp_path / "route.yaml").write_bytes(render_route(SPEC, {"v12": 100, "v13": 0}))
+    for version in (V12, V13):
+        (tmp_path / f"{version.version}.yaml").write_bytes(render_version(SPEC, version))
+    (tmp_path / "rollout.yaml").write_text("apiVersion: upkeep.dev/v1alpha1\nkind: Rollout\n")
+    verb = "build" if program.endswith("kustomize") else "kustomize"
+    done = subprocess.run([program, verb, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    built = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(done.stdout)}
+    assert set(built) == {
+        ("HTTPRoute", "flight-delays-route"),
+        ("InferenceService", "flight-delays-v12"),
+        ("InferenceService", "flight-delays-v13"),
+    }
+    annotations = built["InferenceService", "flight-delays-v13"]["metadata"]["annotations"]
+    assert annotations["upkeep.dev/update"] == "1e5"
+    assert annotations["upkeep.dev/digest"] == V13.digest
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """CustomObjectsApi of a real API server."""
+    client = pytest.importorskip("kubernetes.client")
+    config = pytest.importorskip("kubernetes.config")
+    program = KUBE_API / "kube-api"
+    if "UPKEEP_KUBE_API" not in os.environ or not program.exists():
+        pytest.skip("no API server to start: set UPKEEP_KUBE_API to the folder of the program `kube-api`")
+    if shutil.which("etcd") is None or not (CACHE / "apiextensions-apiserver").exists():
+        pytest.skip(f"the API server is not built yet: run `{program} start FOLDER` once")
+    folder = tmp_path_factory.mktemp("kube-api")
+    # The server keeps the pipes of whoever starts it: files, so that nobody waits for their end.
+    with (folder / "out").open("wb") as out:
+        subprocess.run(["bash", str(program), "start", str(folder)], stdout=out, stderr=out, check=True, timeout=120)
+    try:
+        with config.new_client_from_config(str(folder / "kubeconfig")) as connection:
+            yield client.CustomObjectsApi(connection)
+    finally:
+        subprocess.run(["bash", str(program), "stop", str(folder)], check=True, timeout=60)
+
+
+def address(manifest: dict[str, Any]) -> tuple[str, ...]:
+    return (*manifest["apiVersion"].split("/"), manifest["metadata"]["namespace"], CRDS[manifest["kind"]])
+
+
+@pytest.mark.slow
+def test_a_real_api_server_takes_every_manifest_as_it_is(api: Any) -> None:
+    exceptions = pytest.importorskip("kubernetes.client.exceptions")
+    for parameter in rendered():
+        manifest = parameter.values[0]
+        if parameter.id.endswith("route of one"):
+            continue
+        stored = api.create_namespaced_custom_object(*address(manifest), manifest, field_validation="Strict")
+        # Nothing was filled in or left out: what syncs Git with the cluster sees no difference.
+        assert stored["spec"] == manifest["spec"], parameter.id
+        assert stored["metadata"].get("annotations") == manifest["metadata"].get("annotations")
+        # And the check can fail.
+        wrong = copy.deepcopy(manifest)
+        wrong["metadata"]["name"] += "-x"
+        wrong["spec"]["unknown"] = 1
+        with pytest.raises(exceptions.ApiException, match="unknown field"):
+            api.create_namespaced_custom_object(*address(wrong), wrong, field_validation="Strict")
+
+
+@pytest.mark.slow
+def test_a_real_api_server_takes_new_weights(api: Any) -> None:
+    manifest = yaml.safe_load(render_route(replace(SPEC, metadata=Metadata(name="other")), {"v1": 100, "v2": 0}))
+    stored = api.create_namespaced_custom_object(*address(manifest), manifest, field_validation="Strict")
+    moved = yaml.safe_load(render_route(replace(SPEC, metadata=Metadata(name="other")), {"v1": 75, "v2": 25}))
+    moved["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"]
+    name = manifest["metadata"]["name"]
+    replaced = api.replace_namespaced_custom_object(*address(moved), name, moved, field_validation="Strict")
+    assert [ref["weight"] for ref in replaced["spec"]["rules"][-1]["backendRefs"]] == [75, 25]
