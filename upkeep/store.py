@@ -34,6 +34,8 @@ _REQUEST = timedelta(minutes=10)
 
 _BAD_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f\\]|#\d+$")
 """An empty, ``.`` or ``..`` part, control characters, and what obstore calls the files it is still writing."""
+_NOT_THERE = ("NoSuchKey", "NoSuchVersion", "NotFound")
+"""Only these codes of a 404 mean that the object is missing; servers use it for unknown users, too."""
 _PARTIAL = re.compile(r"#\d+$")
 
 
@@ -360,7 +362,8 @@ class _Objects:
                 where=where,
                 fix="make it with `upkeep store init`, or correct the name",
             )
-        if isinstance(error, FileNotFoundError) and not writing:
+        code = re.search(r"<Code>([^<]*)</Code>", text)
+        if isinstance(error, FileNotFoundError) and not writing and (not code or code[1] in _NOT_THERE):
             return MissingObject(
                 "nothing is stored there",
                 where=where,
@@ -377,7 +380,9 @@ class _Objects:
                 fix="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             )
         refused = isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError)
-        if refused or re.search(r"status code: 40[13]|InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied", text):
+        if refused or re.search(
+            r"status code: 40[13]|InvalidAccessKeyId|UserNotFound|SignatureDoesNotMatch|AccessDenied", text
+        ):
             return AccessError(
                 f"{self._server} refused the credentials, or they do not allow this{_reason(text)}",
                 where=where,

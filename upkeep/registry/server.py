@@ -232,7 +232,7 @@ class _Server:
             return InputError(f"the bucket {self.bucket} belongs to somebody else", where=where, fix=fix)
         if error.code in ("InvalidBucketName", "IllegalLocationConstraintException", "AuthorizationHeaderMalformed"):
             return InputError(f"{self.endpoint} refused the bucket ({said})", where=where, fix="correct name or region")
-        if status in (401, 403) or error.code in ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        if status in (401, 403) or "UserNotFound" in str(error.code):
             return AccessError(
                 f"{self.endpoint} refused the credentials, or they do not allow this ({said})",
                 where=where,
