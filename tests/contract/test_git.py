@@ -6,6 +6,7 @@ import base64
 import http.server
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -464,6 +465,34 @@ def test_a_remote_that_stalls_is_given_up(home: dict[str, str], tmp_path: Path) 
             repository.read("main")
 
 
+def test_ctrl_c_ends_git_and_leaves_nothing(
+    home: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    started = time.monotonic()
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for remote in make_remote("http", tmp_path, home):
+            remote.server.stalled = True
+            with GitRepository(remote.url, environ=home) as repository:
+                folder = repository._temporary()
+                signal.setitimer(signal.ITIMER_REAL, 0.5)
+                with pytest.raises(KeyboardInterrupt):
+                    repository.read("main")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not list((tmp_path / "tmp").iterdir())
+    assert time.monotonic() - started < 60
+    running = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=False).stdout
+    assert str(folder) not in running
+
+
 def test_a_remote_that_does_not_listen(home: dict[str, str]) -> None:
     server = http.server.HTTPServer(("127.0.0.1", 0), Backend)
     url = f"http://127.0.0.1:{server.server_port}/models.git"
@@ -517,3 +546,30 @@ def test_a_bare_repository_is_made_once(home: dict[str, str], tmp_path: Path) ->
         commit = repository.commit_and_push("trunk", None, {"a": b""}, "a\n", WHEN)
         create_bare(path, "trunk", home)
         assert repository.read("trunk").commit == commit
+
+
+def test_a_bare_repository_is_made_once_by_many(home: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "releases.git"
+    failed: list[BaseException] = []
+
+    def make() -> None:
+        try:
+            create_bare(path, "main", home)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert [each.name for each in tmp_path.iterdir() if "releases" in each.name] == ["releases.git"]
+    with GitRepository(str(path), environ=home) as repository:
+        assert repository.read("main").commit is None
+
+
+def test_no_place_for_a_bare_repository(home: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutsideError, match="file"):
+        create_bare(tmp_path / "file" / "releases.git", "main", home)

@@ -89,13 +89,24 @@ class Repository(Protocol):
 
 
 def create_bare(path: Path, branch: str, environ: Mapping[str, str] | None = None) -> None:
-    """Make an empty bare repository at ``path``; one that is there already stays as it is."""
+    """Make an empty bare repository at ``path``, whole or not at all; one that is there already stays as it is."""
+    if (path / "HEAD").exists():
+        return
+    partial = None
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        partial.chmod(0o755)
+        with GitRepository(str(path), environ=environ) as repository:
+            repository.run("init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}", str(partial))
+        partial.rename(path)
     except OSError as error:
-        raise _os_error(error, str(path)) from error
-    with GitRepository(str(path), environ=environ) as repository:
-        repository.run("init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}", str(path))
+        # Somebody else may have made it in the meantime.
+        if not (path / "HEAD").exists():
+            raise _os_error(error, str(path)) from error
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 class GitRepository:
