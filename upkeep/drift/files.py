@@ -70,7 +70,7 @@ def compare(
 
     two_sample = None
     features = [column for column in columns if column.name not in roles]
-    if settings.classifier_rows and features:
+    if settings.classifier_rows and features and baseline.profile.rows and now.rows:
         from upkeep.drift.two_sample import sample_rows, two_sample_test
 
         names = [column.name for column in features]
@@ -216,7 +216,7 @@ def reading(uri: str) -> Iterator[None]:
             fix="write or fetch the file again",
         ) from error
     except OSError as error:
-        if "Parquet" in str(error) or "parquet" in str(error) or "Corrupt" in str(error):
+        if error.errno is None:  # Arrow's own, about the content
             message = f"the file is damaged: {str(error).splitlines()[0]}"
             raise DataError(message, where=where, fix="write or fetch the file again") from error
         raise OutsideError(f"the file cannot be read: {error}", where=where, fix="try again") from error

@@ -362,41 +362,41 @@ def numbers(array: pa.Array, name: str = "", *, nulls: bool = False) -> Values:
     """
     if isinstance(array, pa.ChunkedArray):
         array = array.combine_chunks()
-    if is_time(array.type):
-        array = _hours(array)
-    elif not pa.types.is_float64(array.type):
-        try:
-            if pa.types.is_boolean(array.type):
-                array = array.cast(pa.uint8())
-            elif pa.types.is_duration(array.type):
-                array = array.cast(pa.int64())
-            array = array.cast(pa.float64(), safe=False)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise DataError(
-                f"a numeric column holds what is not a number: {str(error).splitlines()[0]}",
-                where=Where(field=name),
-                fix="compare columns of the same kind, or name the column categorical",
-            ) from error
-    if array.null_count:
-        array = array.fill_null(np.nan) if nulls else array.drop_null()
-    return _view(array, np.float64)
+    values = _hours(array) if is_time(array.type) else _view(_float64(array, name), np.float64)
+    if not array.null_count:
+        return values
+    valid = _mask(array.is_valid())
+    kept: Values = np.where(valid, values, np.nan) if nulls else values[valid]
+    return kept
 
 
-def _hours(array: pa.Array) -> pa.Array:
+def _float64(array: pa.Array, name: str) -> pa.Array:
+    if pa.types.is_float64(array.type):
+        return array
+    try:
+        if pa.types.is_boolean(array.type):
+            array = array.cast(pa.uint8())
+        elif pa.types.is_duration(array.type):
+            array = array.cast(pa.int64())
+        return array.cast(pa.float64(), safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"a numeric column holds what is not a number: {str(error).splitlines()[0]}",
+            where=Where(field=name),
+            fix="compare columns of the same kind, or name the column categorical",
+        ) from error
+
+
+def _hours(array: pa.Array) -> Values:
     if pa.types.is_date(array.type):
-        return pc.if_else(array.is_valid(), 0.0, pa.scalar(None, pa.float64()))
+        return np.zeros(len(array))
     if pa.types.is_timestamp(array.type):
         array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
-        microseconds = array.cast(pa.int64())
-        day = 86_400_000_000
-        return pc.divide(_modulo(microseconds, day), 3_600_000_000.0)
-    return pc.divide(array.cast(pa.time64("us"), safe=False).cast(pa.int64()).cast(pa.float64()), 3_600_000_000.0)
-
-
-def _modulo(array: pa.Array, by: int) -> pa.Array:
-    values = np.mod(_view(array.fill_null(0), np.int64), by).astype(np.float64)
-    floats = pa.Array.from_buffers(pa.float64(), len(values), [None, pa.py_buffer(values)])
-    return pc.if_else(array.is_valid(), floats, pa.scalar(None, pa.float64()))
+    else:
+        array = array.cast(pa.time64("us"), safe=False)
+    microseconds = _view(array.cast(pa.int64()), np.int64)
+    hours: Values = np.mod(microseconds, 86_400_000_000) / 3_600_000_000
+    return hours
 
 
 def categories(array: pa.Array, name: str = "") -> tuple[pa.Array, npt.NDArray[np.int64], int]:
@@ -581,15 +581,16 @@ def _prepared_batches(
 
 
 def _view(array: pa.Array, dtype: type[np.generic]) -> npt.NDArray[Any]:
-    """The values of an array without nulls, in place.
+    """The values of an array in place; whatever stands there for a null.
 
-    As everywhere here, buffers and not ``Array.to_numpy`` or ``pa.array``: those import pandas, which costs more
-    than profiling a million rows.
+    As everywhere here, buffers and not ``Array.to_numpy``, ``pa.array`` or ``pa.scalar``: those import pandas, which
+    costs more than profiling a million rows.
     """
     size = np.dtype(dtype).itemsize
-    if not len(array):
-        return np.zeros(0, dtype)
-    return np.frombuffer(array.buffers()[1], dtype, count=len(array), offset=array.offset * size)
+    buffer = array.buffers()[1]
+    if buffer is None or not len(array):
+        return np.zeros(len(array), dtype)
+    return np.frombuffer(buffer, dtype, count=len(array), offset=array.offset * size)
 
 
 def _mask(array: pa.Array) -> npt.NDArray[np.bool_]:
