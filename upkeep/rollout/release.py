@@ -38,7 +38,7 @@ from upkeep.spec.model import ModelSpec
 
 Outcome = Literal["first", "proposed", "superseded", "already", "pending_other", "champion_changed", "barred"]
 """``first``: nothing served, the version gets all traffic. ``proposed``: a challenger at 0 %. ``superseded``: the same,
-in place of a challenger that had no traffic yet. ``already``: the version stands there. The others change nothing:
+in place of a challenger that had no traffic yet. ``already``: its bytes stand there. The others change nothing:
 ``pending_other``: another challenger's rollout is under way; ``champion_changed``: the champion that was compared does
 not serve any more, so the verdict is insufficient; ``barred``: these bytes were taken back once."""
 
@@ -237,9 +237,11 @@ def plan_release(
             )
         return _first(spec, new, lines, now)
     state = released.state
-    if served.version in state.weights:
-        role = "serves" if served.version == state.champion.version else f"is the challenger, at {state.weight} %"
-        return _nothing("already", f"{served.version} {role} already")
+    for role in (state.champion, state.canary):
+        # By bytes: a retry that registered the same model a second time has nothing new to propose either.
+        if role is not None and role.digest == served.digest:
+            does = "serves" if role is state.champion else f"is the challenger, at {state.weight} %,"
+            return _nothing("already", f"{role.version} {does} already, with the bytes of {served.version}")
     barred = next((each for each in state.barred if each.digest == served.digest), None)
     if barred is not None:
         return _nothing("barred", f"the bytes of {served.version} were taken back as {barred.version}: {barred.reason}")

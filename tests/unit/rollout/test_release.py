@@ -175,6 +175,16 @@ def test_a_retry_finds_its_work_done(memory: Any, put: Any, version: Make) -> No
     assert len(memory.commits) == 2
 
 
+def test_a_retry_that_registered_the_bytes_again_proposes_nothing(memory: Any, put: Any, version: Make) -> None:
+    put(version(1), None)
+    again = put(version(2, digest=version(1).served.digest), None)
+    assert (again.outcome, again.reason) == ("already", "v1 serves already, with the bytes of v2")
+    put(version(3), "v1")
+    again = put(version(4, digest=version(3).served.digest), "v1", supersede=True)
+    assert (again.outcome, again.reason) == ("already", "v3 is the challenger, at 0 %, already, with the bytes of v4")
+    assert len(memory.commits) == 2
+
+
 def test_a_push_that_landed_and_was_not_answered(memory: Any, put: Any, version: Make) -> None:
     push = memory.commit_and_push
 
