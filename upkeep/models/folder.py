@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ __all__ = [
 
 MEMBERS = "members"
 BATCH_ROWS = 65_536
+FEW_ROWS = 256
 MAX_DEPTH = 4
 """How deep ensembles may stand within ensembles."""
 
@@ -210,7 +213,8 @@ class SklearnPredictor:
 
     def _ask(self, frame: Any) -> Probabilities:
         try:
-            answers = np.asarray(self.estimator.predict_proba(frame), dtype=np.float64)
+            with _one_thread() if len(frame) <= FEW_ROWS else nullcontext():
+                answers = np.asarray(self.estimator.predict_proba(frame), dtype=np.float64)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise _no_answer(frame, error) from error
         return checked(answers, (len(frame), len(self.positions)))
@@ -235,6 +239,18 @@ class EnsemblePredictor:
             positions = _positions(self.final, self.manifest.classes, Where())
             out[:, positions] = checked(self.final.predict_proba(stack(answers)), (rows.num_rows, len(positions)))
         return out
+
+
+@functools.cache
+def _thread_pools() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _one_thread() -> Any:
+    """For a few rows, waking other threads costs far more than they save, most of all on a busy machine."""
+    return _thread_pools().limit(limits=1)
 
 
 def align(probabilities: Probabilities, own: Manifest, wanted: Manifest) -> Probabilities:
