@@ -52,12 +52,14 @@ def hold(
     """
     own = token()
     tried: list[int] = []
+    epoch = None
     try:
-        yield _acquire(store, prefix, holder, now, seconds, own, tried)
+        epoch = _acquire(store, prefix, holder, now, seconds, own, tried)
+        yield epoch
     finally:
         # where the store is away the lock ends by its time; what the block did or raised matters more
         with suppress(UpkeepError):
-            _give_back(store, prefix, own, tried)
+            _give_back(store, prefix, own, tried, epoch)
 
 
 def _acquire(
@@ -94,12 +96,12 @@ def _acquire(
     )
 
 
-def _give_back(store: Store, prefix: str, token: str, tried: list[int]) -> None:
+def _give_back(store: Store, prefix: str, token: str, tried: list[int], epoch: Epoch | None) -> None:
     """Release the epoch that is one's own, also when an interrupt or a lost reply hid that it is."""
     for number in tried[-1:]:
-        data = store.get(_epoch(prefix, number))
-        if records.from_json(Epoch, data).token == token:
-            store.create(_released(prefix, number), data)
+        there = epoch or records.from_json(Epoch, store.get(_epoch(prefix, number)))
+        if there.token == token:
+            store.create(_released(prefix, number), records.to_json(there))
 
 
 def past_epochs(store: Store, prefix: str) -> list[str]:
