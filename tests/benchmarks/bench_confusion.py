@@ -108,6 +108,7 @@ def main() -> None:
         ("upkeep", one, arguments.rows),
         ("upkeep", eight, arguments.rows),
         ("scikit-learn", one, arguments.rows),
+        ("scikit-learn", eight, arguments.rows),
         ("upkeep", one, arguments.fairlearn_rows),
         ("fairlearn", one, arguments.fairlearn_rows),
     ]

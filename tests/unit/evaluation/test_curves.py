@@ -80,6 +80,7 @@ def test_more_rows_still_help_when_the_last_doubling_did() -> None:
     made, _ = run(GROWING, 0.0)
     assert [point.x for point in made.by_rows] == [1000, 2000, 4000, 8000]
     assert made.by_rows[0].score.estimate < made.by_rows[-1].score.estimate
+    assert made.by_rows[0].rows == (held_out()[0].period >= 5).sum()  # on the rows that stand for what is to come
     assert "More rows still help" in made.more_data
     assert "instead of 4,000 (0.5 of them) brings +0.0" in made.more_data
 
@@ -119,6 +120,11 @@ def test_an_old_champion_is_aged_itself() -> None:
 def test_a_model_that_does_not_age_says_so() -> None:
     made, _ = run(FLAT, 0.0)
     assert "updating less often is enough" in made.more_often or "not beyond doubt" in made.more_often
+
+
+def test_a_slope_within_the_noise_is_not_called_ageing() -> None:
+    made, _ = run(FLAT, 0.001)
+    assert "builds up" not in made.more_often
 
 
 def test_with_too_few_later_periods_it_says_that_it_cannot_say() -> None:

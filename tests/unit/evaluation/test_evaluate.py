@@ -11,7 +11,7 @@ from evaluation_fakes import FakePredictor, knows, model_spec, prepared_folder
 
 from upkeep import records
 from upkeep.data.prepared import Prepared
-from upkeep.evaluation.answers import collect
+from upkeep.evaluation.answers import ask, collect, union_of_classes
 from upkeep.evaluation.evaluate import CandidateInput, ChampionInput, Portion, Retrained, evaluate
 from upkeep.evaluation.result import Evaluation
 from upkeep.spec.model import Better, Ensemble, Fairness, Gate, ModelSpec, OldRows
@@ -245,3 +245,22 @@ def test_answers_stream_in_batches_and_line_up(prepared: Prepared) -> None:
     assert [rows.periods[code] for code in rows.period] == table.column("_period").to_pylist()
     assert (rows.answers["candidate"].predicted == (table.column("x").to_numpy() > 0)).all()
     assert rows.truth.dtype == codes.dtype == np.uint8
+
+
+def test_answers_come_in_the_order_of_the_classes_asked_for() -> None:
+    table = pa.table({"x": [0.9]})
+    model = FakePredictor(lambda rows: rows.column("x").to_numpy(), classes=("b", "a"))
+    assert ask(model, table, ("a", "b", "c")).tolist() == [[0.9, pytest.approx(0.1), 0.0]]
+    numbered = FakePredictor(lambda rows: rows.column("x").to_numpy(), classes=(0, 1))
+    assert ask(numbered, table, (False, True)).tolist() == [[0.0, 0.0]]  # 1 is not True
+    assert union_of_classes((False, True), (1, True)) == (False, True, 1)
+
+
+def test_periods_keep_the_order_of_the_prepared_rows(tmp_path: Path) -> None:
+    prepared = prepared_folder(tmp_path / "p", periods=("week-9", "week-10"))
+    rows, _ = collect(prepared, {})
+    assert rows.periods == rows.present == ("week-9", "week-10")
+    table = prepared.table(parts=("held_out",))
+    assert [rows.periods[code] for code in rows.period] == table.column("_period").to_pylist()
+    made = run(prepared, [candidate()], champion(until="week-9"))
+    assert made.paired[0].periods == ("week-10",)

@@ -28,6 +28,7 @@ def test_what_matters_comes_first_and_a_column_not_taken_is_none() -> None:
     assert results[0].champion is not None
     assert results[0].candidate is not None
     assert results[0].candidate[0] > results[1].candidate[0] > 0  # type: ignore[index]
+    assert results[0].candidate[1] > 0  # each repeat shuffles anew
     assert results[1].champion is None
     assert results[2].candidate == (0.0, 0.0)
     assert results == permutation_importance(TABLE, TRUTH, models, "f1", 1, seed=3)

@@ -60,3 +60,19 @@ def test_past_the_largest_values_the_rest_is_listed_as_one(monkeypatch) -> None:
     rest = results["(3 smaller values)"]
     assert rest.finding == "insufficient"
     assert rest.rows == 920
+
+
+def test_a_little_worse_is_the_same_when_the_interval_holds_zero() -> None:
+    rows = three_slices()
+    codes, _ = rows.slices["carrier"]
+    champion, candidate = (rows.answers[name].predicted.copy() for name in ("champion", "candidate"))
+    candidate[codes == 2] = champion[codes == 2]
+    candidate[np.flatnonzero((codes == 2) & (champion == rows.truth))[:2]] ^= 1
+    answers = {
+        name: replace(rows.answers[name], predicted=said)
+        for name, said in (("champion", champion), ("candidate", candidate))
+    }
+    found = judged(replace(rows, answers=answers))["same"]
+    assert found.difference is not None
+    assert found.difference.estimate < 0
+    assert found.finding == "same"
