@@ -127,10 +127,9 @@ def _blank_to_null(array: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    suspect = pc.or_(pc.equal(pc.binary_length(array), 0), pc.starts_with(array, " "))
-    if not pc.any(suspect).as_py():
-        return array
     blank = pc.equal(pc.binary_length(pc.ascii_trim_whitespace(array)), 0)
+    if not pc.any(blank).as_py():
+        return array
     return pc.if_else(blank, pa.scalar(None, pa.string()), array)
 
 

@@ -56,7 +56,8 @@ _KEYS = pa.schema(
     ]
 )
 _FINGERPRINTS = pa.schema([("_row", pa.uint64()), ("_content", pa.uint64())])
-_MEMORY_LIMIT = "512MB"
+MEMORY_LIMIT = "256MB"
+"""What DuckDB may use before it spills to disk."""
 
 
 def quiet(step: str, share: float | None) -> None:
@@ -191,7 +192,9 @@ class _State:
 def _stage(state: _State, dataset: Dataset, guard: Any, quarantine: _Quarantine) -> None:
     total = sum(file.size for file in dataset.files) or 1
     done = 0
-    with pq.ParquetWriter(state.folder / "staging" / "keys.parquet", _KEYS, compression="none", use_dictionary=False) as keys:
+    with pq.ParquetWriter(
+        state.folder / "staging" / "keys.parquet", _KEYS, compression="none", use_dictionary=False
+    ) as keys:
         for number, file in enumerate(dataset.files):
             state.progress(f"read {file.name}", done / total)
             verify_pin(file, state.spec)
@@ -452,7 +455,7 @@ def _duckdb(folder: Path) -> Iterator[Any]:
 
     settings = {
         "threads": 2,
-        "memory_limit": _MEMORY_LIMIT,
+        "memory_limit": MEMORY_LIMIT,
         "temp_directory": str(folder / "staging" / "duckdb"),
         "preserve_insertion_order": False,
     }
