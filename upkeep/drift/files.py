@@ -17,7 +17,7 @@ import pyarrow as pa
 from upkeep.data.kinds import Column, Kind, guess_kind, to_kind
 from upkeep.drift import profile as profiles
 from upkeep.drift.detect import Role, Watched
-from upkeep.drift.profile import Baseline, ColumnReference, Profile, Reference, Values
+from upkeep.drift.profile import Baseline, ColumnProfile, ColumnReference, Profile, Reference, Values
 from upkeep.drift.report import drift_report
 from upkeep.drift.result import ColumnDrift, DriftReport
 from upkeep.errors import AccessError, DataError, OutsideError, Where
@@ -25,6 +25,8 @@ from upkeep.spec.model import Drift
 
 BATCH = 1 << 16
 """Rows at once: half a megabyte a column, which stays in a core's cache while it is sorted."""
+KEPT_ROWS = 1 << 22
+"""Up to here one column of the reference (32 MB) is kept between its two passes; beyond, it is read again."""
 
 
 def compare(
@@ -170,23 +172,33 @@ class ParquetSource(Source):
     def baseline(self, columns: Sequence[Column]) -> Baseline:
         """How to measure these columns, and their profile."""
         measures: dict[str, ColumnReference] = {}
+        states: dict[str, ColumnProfile] = {}
         for column in columns:
             gathered = profiles.start_column(column)
+            kept = []
             for array in self.arrays(column.name):
                 gathered.add(array, column.name)
+                if self.rows <= KEPT_ROWS:
+                    kept.append(array)
             measures[column.name] = gathered.finish()
+            arrays = kept if self.rows <= KEPT_ROWS else self.arrays(column.name)
+            states[column.name] = _profile_arrays(arrays, measures[column.name], column.name)
         reference = Reference(measures)
-        return Baseline(reference, self.profile(reference))
+        return Baseline(reference, Profile(reference=reference.digest, rows=self.rows, columns=states))
 
     def profile(self, reference: Reference) -> Profile:
         """The profile of all rows by this reference."""
-        columns = {}
-        for name, measure in reference.columns.items():
-            state = profiles.empty_column(measure)
-            for array in self.arrays(name):
-                state = profiles.add_columns(state, profiles.profile_column(array, measure, name=name))
-            columns[name] = state
+        columns = {
+            name: _profile_arrays(self.arrays(name), measure, name) for name, measure in reference.columns.items()
+        }
         return Profile(reference=reference.digest, rows=self.rows, columns=columns)
+
+
+def _profile_arrays(arrays: Iterable[pa.Array], measure: ColumnReference, name: str) -> ColumnProfile:
+    state = profiles.empty_column(measure)
+    for array in arrays:
+        state = profiles.add_columns(state, profiles.profile_column(array, measure, name=name))
+    return state
 
 
 def open_source(uri: str) -> Source:
