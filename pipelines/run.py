@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import shutil
 import tempfile
 import warnings
@@ -78,7 +79,9 @@ def run_here(
         except KeyboardInterrupt:
             shutil.rmtree(root, ignore_errors=True)
             raise
-        except Exception as error:
+        except UpkeepError:
+            raise
+        except RuntimeError as error:  # kfp.local's word for a task that failed
             raise _reason(store, spec.name, update, root / LOG) from error
         if not keep:
             shutil.rmtree(root, ignore_errors=True)
@@ -107,14 +110,29 @@ def _run_local(
 ) -> None:
     from kfp import local
 
-    with warnings.catch_warnings(), (root / LOG).open("w") as log, _listening(log, listen):
-        # the image's name is for a cluster; here the components run in this very environment
-        warnings.filterwarnings("ignore", message="You may be attemping", category=RuntimeWarning)
+    with warnings.catch_warnings(), (root / LOG).open("w") as log, _listening(log, listen), _set(environment):
+        # what kfp.local has no use for (images, display names) is for a cluster
+        warnings.filterwarnings("ignore", module="kfp")
         local.init(
-            runner=local.SubprocessRunner(use_venv=False, env_vars=environment),
+            runner=local.SubprocessRunner(use_venv=False),
             pipeline_root=str(root),
         )
         pipeline(**arguments)
+
+
+@contextlib.contextmanager
+def _set(environment: dict[str, str]) -> Iterator[None]:
+    """These variables, for the processes that kfp.local starts; afterwards as before."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 class _Lines(io.TextIOBase):

@@ -45,11 +45,11 @@ def show_problem(problem: Problem) -> None:
         click.echo(f"    → {problem.fix}", err=True)
 
 
-def console() -> Any:
-    """A rich console on standard output."""
+def console(*, stderr: bool = False) -> Any:
+    """A rich console on standard output, or for what is only for people's eyes, on standard error."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, stderr=stderr)
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Any:

@@ -79,7 +79,7 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Any], None]]:
     if quiet:
         yield lambda _: None
         return
-    out = console()
+    out = console(stderr=True)
     if not out.is_terminal:
         yield _plain_lines(out)
         return

@@ -144,7 +144,8 @@ def _release(
     kept = _kept(champion)
     serving = serving_now(spec)
     serves = serving.champion.version if serving.champion else ""
-    if serves != champion:
+    standing = {stands.digest for stands in (serving.champion, serving.canary) if stands}
+    if serves != champion and ours.model not in standing:  # else: this very step, tried again
         text = (
             f"The champion changed while the update ran: {champion or 'none'} was compared, {serves or 'none'} serves."
         )

@@ -20,7 +20,7 @@ class UpdateRecord:
     """The candidate that met the held-out rows."""
     champion: str | None
     outcome: str
-    """first, proposed, superseded, already, pending_other, champion_changed, or not_registered."""
+    """first, proposed, superseded, already, pending_other, champion_changed, barred, not_verified or not_registered."""
     message: str
     """What was done, in a sentence, and what happens next."""
     version: str | None
