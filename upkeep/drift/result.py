@@ -31,12 +31,15 @@ class ColumnDrift:
     reference_rows: int
     current_rows: int
     statistics: dict[str, float | None]
-    """By name: ks, psi, jensen_shannon, wasserstein (reference standard deviations), chi2. None: not defined."""
+    """By name: ks, ks_at_most (what the distance over all values cannot exceed), psi, jensen_shannon, wasserstein
+    (reference standard deviations), chi2. None: not defined."""
     p_value: float | None
     """Of the test that decides: KS (numeric) or chi² (categorical)."""
     adjusted_p_value: float | None
     """After Benjamini–Hochberg over all columns."""
     effect: float | None
+    """What is held against the threshold: the Kolmogorov–Smirnov distance; the Jensen–Shannon distance less what
+    chance alone would show; or, where the nulls moved, the change of their share."""
     threshold: float
     reference_nulls: float
     current_nulls: float

@@ -219,3 +219,37 @@ def test_columns_without_any_value():
     profile = profiles.profile(empty, reference)
     assert profile.columns["x"].rows == 0 and profile.columns["c"].nulls == 3
     assert profile.columns["x"].mean(reference.columns["x"]) is None
+
+
+class FakePrepared:
+    """What profiling asks of ``upkeep.data.prepared.Prepared``."""
+
+    periods = ("2013-01", "2013-02")
+
+    def batches(self, *, parts, periods=None, columns=None):
+        for number, period in enumerate(self.periods):
+            if periods is None or period in periods:
+                for part in parts:
+                    rows = batch([(float(number + i), part) for i in range(10)])
+                    yield rows if columns is None else rows.select(columns)
+
+
+def test_prepared_rows_by_period():
+    prepared = FakePrepared()
+    baseline = profiles.baseline_prepared(prepared, COLUMNS, periods=["2013-01"])
+    assert baseline.profile.rows == 10
+    assert baseline.reference.columns["c"].vocabulary == ("train",)
+    by_period = profiles.profile_prepared(prepared, baseline.reference, ("train", "held_out"))
+    assert list(by_period) == ["2013-01", "2013-02"]
+    assert by_period["2013-02"].columns["c"].others == {"held_out": 10}
+    assert profiles.profile_prepared(prepared, baseline.reference, ("train",), ["2013-01"])["2013-01"] == (
+        baseline.profile
+    )
+
+    def extend(rows):
+        doubled = pa.array([2 * x for x in rows.column("x").to_pylist()])
+        return pa.RecordBatch.from_arrays([doubled], names=["p"])
+
+    column = Column(name="p", kind="numeric")
+    predicted = profiles.baseline_prepared(prepared, [column], ("held_out",), extend=extend)
+    assert predicted.profile.columns["p"].largest == 20.0
