@@ -25,7 +25,7 @@ LEAST_EFFECTIVE = 100
 LEAST_GROUPS = 5
 CLIP = 20.0
 """No row weighs more than this many times the mean."""
-MOST_GROUPS = 5000
+MOST_GROUPS = 1000
 """More independent groups are merged at random: their sums are as independent, and resampling stays quick."""
 RESAMPLES = 1000
 
