@@ -415,15 +415,14 @@ def _meet(state: _State, held_out_before: Any) -> None:
             f"WHERE ({held_out}) AND (r.row IS NULL OR (NOT r.differs AND seq = r.first))"
         )
         if split.method != "random_state":
-            matches = []
-            if state.spec.data.id is not None:
-                matches.append("row IN (SELECT row FROM held UNION ALL SELECT _row FROM before_rows)")
-            if split.same_content:
-                matches.append("content IN (SELECT content FROM held UNION ALL SELECT _content FROM before_rows)")
-            if matches:
-                query = f"SELECT seq FROM keys WHERE NOT ({held_out}) AND ({' OR '.join(matches)})"
+            matched = (["row"] if state.spec.data.id is not None else []) + (["content"] if split.same_content else [])
+            for key in matched:
+                query = (
+                    f"SELECT seq FROM keys SEMI JOIN (SELECT {key} AS known FROM held UNION ALL "
+                    f"SELECT _{key} FROM before_rows) ON {key} = known WHERE NOT ({held_out})"
+                )
                 _act(state, database, query, _KEPT_OUT)
-        fingerprints = database.sql("SELECT row AS _row, content AS _content FROM held").to_arrow_reader()
+        fingerprints = database.sql("SELECT row AS _row, content AS _content FROM held ORDER BY ALL").to_arrow_reader()
         with pq.ParquetWriter(state.folder / prepared.FINGERPRINTS, _FINGERPRINTS) as writer:
             for batch in fingerprints:
                 writer.write_batch(batch.cast(_FINGERPRINTS))

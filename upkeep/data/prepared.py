@@ -10,7 +10,8 @@
 Numeric features are float64, categorical ones string, datetime ones timestamp[us, UTC]; the target is string, bool or
 int64; slices, id and group are string; time is timestamp[us, UTC]. ``_part`` is train, validation, held_out or
 kept_out (training rows that are a held-out row come back); ``_group`` is the split key's hash, ``_row`` the id's, or
-the place's where there is no id (uint64).
+the place's where there is no id (uint64). ``_content`` is the hash of features, time and target: when the features
+change, earlier fingerprints still match by id and no longer by content.
 """
 
 from __future__ import annotations
