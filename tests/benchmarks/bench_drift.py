@@ -138,7 +138,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--evidently", default=os.environ.get("UPKEEP_BENCH_EVIDENTLY", sys.executable))
     parser.add_argument("--frouros", default=os.environ.get("UPKEEP_BENCH_FROUROS", sys.executable))
+    parser.add_argument("--make", nargs=4, metavar=("FILE", "ROWS", "SEED", "SHIFT"), help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.make:
+        file, rows, seed, shift = given.make
+        make(Path(file), int(rows), int(seed), float(shift))
+        return
     print("## Drift report: 30 columns, two Parquet files\n")
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.")
     print(f"Median of {given.runs} runs (least–most), each a process of its own, imports included.\n")
@@ -150,8 +155,10 @@ def main() -> None:
             if not rows:
                 continue
             files = folder / "a.parquet", folder / "b.parquet"
-            make(files[0], rows, 0, 0.0)
-            make(files[1], rows, 1, 0.3)
+            for seed, (file, shift) in enumerate(zip(files, (0.0, 0.3), strict=True)):
+                # in a process of its own: a child's peak memory begins with its parent's
+                arguments = ["--make", str(file), str(rows), str(seed), str(shift)]
+                subprocess.run([sys.executable, __file__, *arguments], check=True)
             contenders = [("Upkeep", sys.executable, UPKEEP)]
             if all_of_them:
                 contenders += [
