@@ -399,7 +399,7 @@ _KNOWN_RANGES: dict[str, tuple[float, float]] = {
     "lon": (-180, 180),
     "age": (0, 150),
 }
-_POSITIVE_WORDS = ("true", "yes", "y", "1", "positive", "pos", "bad", "fraud", "churn", "churned", "default", "spam")
+_POSITIVE_WORDS = ("true", "yes", "y", "positive", "pos", "bad", "fraud", "churn", "churned", "default", "spam")
 
 
 # --- the inference -------------------------------------------------------------------------------------------------
@@ -407,6 +407,12 @@ _POSITIVE_WORDS = ("true", "yes", "y", "1", "positive", "pos", "bad", "fraud", "
 
 def _require_target(sample: _Sample, target: str, source: str) -> None:
     names = sample.table.column_names
+    if target in names and (not target.strip() or target.startswith("_")):
+        raise DataError(
+            f"the target is called {target!r}: names that are empty or begin with _ are kept for Upkeep's own columns",
+            where=Where(file=source, field=target),
+            fix="rename the column",
+        )
     if target in names:
         return
     lower = {name.lower(): name for name in names}
@@ -570,6 +576,8 @@ class _Inference:
             made["positive"] = found[0]
         elif len(classes) == 2:
             by_word = [index for index, each in enumerate(classes) if _label_text(each).lower() in _POSITIVE_WORDS]
+            if classes in ([0, 1], [-1, 1], ["0", "1"], ["-1", "1"]):
+                by_word = [1]
             index = by_word[0] if len(by_word) == 1 else int(shares.argmin())
             why = "by its name" if len(by_word) == 1 else "the rarer class"
             made["positive"] = classes[index]
@@ -1019,11 +1027,14 @@ def _flow(value: Any) -> str:
 
 
 _WORDS_OF_YAML_1_1 = re.compile(r"y|n|yes|no|on|off|true|false|null|~", re.I)
-_SAFE_TEXT = re.compile(r"[A-Za-z/._](?:[\w./+@-]|(?<![:#]) (?![:#-]))*", re.A)
+_SAFE_TEXT = re.compile(r"(?:[^\W\d]|[/._])(?:[\w./+@-]|(?<![:#]) (?![:#-]))*")
 
 
 def _scalar(value: Any) -> str:
     """Text without quotes only where every YAML reads it as the same text."""
+    if isinstance(value, float):
+        mantissa, e, exponent = repr(value).partition("e")  # YAML 1.1 wants a point: 1.0e-06
+        return mantissa + (".0" if e and "." not in mantissa else "") + e + exponent
     if not isinstance(value, str):
         return json.dumps(value)
     safe = _SAFE_TEXT.fullmatch(value) and not value.endswith(" ") and not _WORDS_OF_YAML_1_1.fullmatch(value)
@@ -1031,4 +1042,5 @@ def _scalar(value: Any) -> str:
         return value
     if re.fullmatch(r"[a-z][a-z0-9+]*://[\w./=@+-]+|[0-9]+%", value, re.A):
         return value
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\x7f").replace("\x85", "\\x85")
+    quoted = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)
