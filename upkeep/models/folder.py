@@ -214,7 +214,8 @@ class SklearnPredictor:
     def _ask(self, frame: Any) -> Probabilities:
         try:
             with _one_thread() if len(frame) <= FEW_ROWS else nullcontext():
-                answers = np.asarray(self.estimator.predict_proba(frame), dtype=np.float64)
+                given = frame.to_numpy() if _fitted_on_arrays(self.estimator) else frame
+                answers = np.asarray(self.estimator.predict_proba(given), dtype=np.float64)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
             raise _no_answer(frame, error) from error
         return checked(answers, (len(frame), len(self.positions)))
@@ -241,9 +242,17 @@ class EnsemblePredictor:
         return out
 
 
+def _fitted_on_arrays(estimator: Any) -> bool:
+    """Whether it never saw column names, as a user's own model may: then it is asked without them, too."""
+    if hasattr(estimator, "steps"):
+        real = [step for _, step in estimator.steps if step is not None and not isinstance(step, str)]
+        return bool(real) and _fitted_on_arrays(real[0])
+    return hasattr(estimator, "n_features_in_") and not hasattr(estimator, "feature_names_in_")
+
+
 @functools.cache
 def _thread_pools() -> Any:
-    from threadpoolctl import ThreadpoolController
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # has no types
 
     return ThreadpoolController()
 
