@@ -40,7 +40,9 @@ def scale(values: Iterable[float | None], *, zero: bool = True) -> Scale:
     step = 10 ** math.floor(math.log10((high - low) / 2))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= 8)
     digits = max(0, 2 - math.floor(math.log10(step)))
-    return Scale(round(math.floor(low / step + 1e-9) * step, digits), round(math.ceil(high / step - 1e-9) * step, digits))
+    return Scale(
+        round(math.floor(low / step + 1e-9) * step, digits), round(math.ceil(high / step - 1e-9) * step, digits)
+    )
 
 
 def interval_scale(

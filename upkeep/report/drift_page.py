@@ -55,7 +55,9 @@ def drift_parts(report: DriftReport) -> DriftParts:
         scale=bars.scale([value for c in features for value in (c.effect, c.threshold)]),
         top_scale=bars.scale([lost for _, lost in (report.two_sample.top_columns if report.two_sample else ())]),
         plots={(column.role, column.column): plots.histogram(column) for column in drawn},
-        calm_plots={} if drifted else {(column.role, column.column): plots.histogram(column) for column in calm[:CALM_PLOTS]},
+        calm_plots={}
+        if drifted
+        else {(column.role, column.column): plots.histogram(column) for column in calm[:CALM_PLOTS]},
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,8 +27,8 @@ from upkeep.report import words
 OLD, NEW, INK, MUTED, RULE = "#6b7280", "#0b62a8", "#1f2933", "#4b5563", "#d9dee5"
 SEQUENCE = ("#0b62a8", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8f98")
 """Okabe and Ito's colours, told apart by the colour-blind; grey is the rest."""
-WIDTH, HEIGHT = 360, 216
-"""Points; on a phone one point is one pixel."""
+WIDTH, HEIGHT, NARROW = 360, 216, 310
+"""Points; about as many pixels as a figure gets on a phone, or in a grid of two or (narrow) three on a desktop."""
 MAX_TICKS = 6
 MAX_BINS = 40
 MAX_CATEGORIES = 10
@@ -68,19 +69,28 @@ _STYLE = {
 
 
 @contextmanager
-def _axes(width: float = WIDTH, height: float = HEIGHT) -> Iterator[tuple[Figure, Any]]:
+def _axes(
+    width: float = WIDTH, height: float = HEIGHT, *, left: float = 46, bottom: float = 22, top: float = 22
+) -> Iterator[tuple[Figure, Any]]:
+    """A figure with one pair of axes. Margins are given, in points: to measure them costs more than to draw."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-        yield figure, figure.subplots()
+        figure = Figure(figsize=(width / 72, height / 72))
+        axes = figure.add_axes(
+            (left / width, bottom / height, (width - left - 8) / width, (height - bottom - top) / height)
+        )
+        yield figure, axes
 
 
 def to_svg(figure: Figure, title: str, description: str) -> Markup:
     """The figure as one ``<svg>``: no metadata, no dates, ids its own, ``title`` and ``description`` for readers."""
-    buffer = io.StringIO()
+    title, description = words.clean(title), words.clean(description)
     name = "p" + digest(f"{title}\n{description}".encode())[:10]
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+    buffer = io.StringIO()
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        # the page's fonts draw the text: what matplotlib's own font lacks does not matter
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Markup(_tidy(buffer.getvalue(), name, title, description))  # noqa: S704 - matplotlib escapes its text
+    return Markup(_tidy(buffer.getvalue(), name, title, description))
 
 
 def _tidy(text: str, name: str, title: str, description: str) -> str:
@@ -120,7 +130,8 @@ def _tidy(text: str, name: str, title: str, description: str) -> str:
 def _ticks(axes: Any, names: Sequence[str], limit: int = MAX_TICKS) -> None:
     step = max(1, -(-len(names) // limit))
     chosen = range(0, len(names), step)
-    axes.set_xticks(list(chosen), [words.shorten(names[index], 14) for index in chosen])
+    width = max(7, 48 // max(1, len(chosen)))
+    axes.set_xticks(list(chosen), [words.shorten(names[index], width) for index in chosen])
 
 
 def _percent_axis(axis: Any) -> None:
@@ -159,7 +170,7 @@ def rows_by_period(periods: Sequence[PeriodCounts]) -> Markup:
         ("held out", lambda p: p.held_out, "#e69f00", ""),
         ("kept out, refused, duplicate", lambda p: p.kept_out + p.quarantined + p.duplicates, "#ffffff", "////"),
     ]
-    with _axes() as (figure, axes):
+    with _axes(top=36) as (figure, axes):
         bottom = [0] * len(periods)
         for name, rows_of, colour, hatch in parts:
             heights = [rows_of(period) for period in periods]
@@ -199,7 +210,7 @@ def classes_by_period(periods: Sequence[PeriodCounts], classes: Sequence[str], p
     def shares(name: str) -> list[float]:
         return [p.by_class.get(name, 0) / total if total else 0.0 for p, total in zip(periods, totals, strict=True)]
 
-    with _axes() as (figure, axes):
+    with _axes(top=8 if positive is not None else 36) as (figure, axes):
         if positive is not None:
             values = shares(positive)
             axes.plot(range(len(periods)), values, color=NEW, marker="o", markersize=4.5, linewidth=1.6)
@@ -256,7 +267,7 @@ def _numeric_histogram(column: ColumnDrift, shares: Histogram) -> Markup:
             for values in (reference, current)
         )
         edges = edges[: len(reference) - 1]
-    with _axes(height=180) as (figure, axes):
+    with _axes(NARROW, 170) as (figure, axes):
         positions = list(range(len(reference) + 1))
         axes.stairs(reference, positions, fill=True, color="#c3c9d1", label="reference")
         axes.stairs(reference, positions, color=OLD, linewidth=1, linestyle=(0, (3, 1.5)))
@@ -288,16 +299,17 @@ def _category_histogram(column: ColumnDrift, shares: Histogram) -> Markup:
     shown, rest = order[:MAX_CATEGORIES], order[MAX_CATEGORIES:]
     if rest:
         shown.append((f"{len(rest)} others", sum(row[1] for row in rest), sum(row[2] for row in rest)))
-    with _axes(height=40 + 20 * len(shown)) as (figure, axes):
+    news = set(column.new_categories)
+    names = [words.shorten(name, 18) + (" (new)" if name in news else "") for name, _, _ in shown]
+    with _axes(NARROW, 44 + 18 * len(shown), left=12 + 5.4 * max(len(name) for name in names)) as (figure, axes):
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)
         places = range(len(shown))
-        axes.barh([y - 0.19 for y in places], [row[1] for row in shown], height=0.36, color="#b4bbc5", label="reference")
-        axes.barh([y + 0.19 for y in places], [row[2] for row in shown], height=0.36, color=NEW, label="current")
-        news = set(column.new_categories)
-        axes.set_yticks(
-            list(places), [words.shorten(name, 18) + (" (new)" if name in news else "") for name, _, _ in shown]
+        axes.barh(
+            [y - 0.19 for y in places], [row[1] for row in shown], height=0.36, color="#b4bbc5", label="reference"
         )
+        axes.barh([y + 0.19 for y in places], [row[2] for row in shown], height=0.36, color=NEW, label="current")
+        axes.set_yticks(list(places), names)
         axes.invert_yaxis()
         axes.spines["bottom"].set_visible(False)
         _percent_axis(axes.xaxis)
@@ -314,7 +326,7 @@ def roc(scores: Mapping[str, Scores]) -> Markup | None:
     curves = {who: score for who, score in scores.items() if score.roc}
     if not curves:
         return None
-    with _axes(height=270) as (figure, axes):
+    with _axes(height=280, bottom=36, top=8) as (figure, axes):
         axes.grid(visible=True, axis="both")
         axes.plot([0, 1], [0, 1], color="#9aa3ae", linewidth=0.9, linestyle=":")
         for who, score in curves.items():
@@ -334,7 +346,7 @@ def calibration(scores: Mapping[str, Scores]) -> Markup | None:
     curves = {who: score for who, score in scores.items() if score.calibration}
     if not curves:
         return None
-    with _axes(height=270) as (figure, axes):
+    with _axes(height=280, bottom=36, top=8) as (figure, axes):
         axes.grid(visible=True, axis="both")
         axes.plot([0, 1], [0, 1], color="#9aa3ae", linewidth=0.9, linestyle=":")
         for who, score in curves.items():
@@ -446,7 +458,7 @@ def curve(points: Sequence[CurvePoint], title: str, x: str, metric: str, *, who:
     """A learning curve or ageing: the score with its interval over rows, periods or age."""
     if not points:
         return None
-    with _axes(height=200) as (figure, axes):
+    with _axes(NARROW, 190, bottom=36, top=8) as (figure, axes):
         xs = [point.x for point in points]
         style = _line(who)
         axes.fill_between(

@@ -17,8 +17,8 @@ _TONES = {
     "stable": "pass",
     "better": "pass",
     "fail": "fail",
-    "drift": "fail",
-    "decay": "fail",
+    "drift": "drift",
+    "decay": "drift",
     "worse": "fail",
     "unfinished": "fail",
     "insufficient": "unsure",
@@ -26,7 +26,7 @@ _TONES = {
 
 
 def tone(finding: str) -> str:
-    """Which of the page's four tones a finding has: pass, fail, unsure or plain."""
+    """Which of the page's tones a finding has: pass, fail, unsure, drift or plain."""
     return _TONES.get(finding, "plain")
 
 
@@ -64,10 +64,26 @@ def environment() -> Environment:
     found.filters.update(
         {
             name: getattr(words, name)
-            for name in (
-                "number signed count percent level p_value interval size seconds moment plural listing span "
-                "shorten label metric_name metric_meaning finding_word"
-            ).split()
+            for name in [
+                "number",
+                "signed",
+                "count",
+                "percent",
+                "level",
+                "p_value",
+                "interval",
+                "size",
+                "seconds",
+                "moment",
+                "plural",
+                "listing",
+                "span",
+                "shorten",
+                "label",
+                "metric_name",
+                "metric_meaning",
+                "finding_word",
+            ]
         }
         | {
             "tone": tone,

@@ -121,7 +121,9 @@ def _confusion(who: str, scores: Scores, classes: Sequence[str]) -> Confusion:
                 tuple((n, n / total if total else 0.0, true == predicted) for predicted, n in enumerate(counts)),
             )
         )
-        pairs += [(classes[true], classes[predicted], n) for predicted, n in enumerate(counts) if n and true != predicted]
+        pairs += [
+            (classes[true], classes[predicted], n) for predicted, n in enumerate(counts) if n and true != predicted
+        ]
     worst = tuple(sorted(pairs, key=lambda pair: -pair[2])[:MANY])
     few = len(scores.confusion) <= MAX_CLASSES
     return Confusion(who=who, rows=scores.rows, table=tuple(rows) if few else (), worst=() if few else worst)

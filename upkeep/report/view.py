@@ -9,7 +9,7 @@ from upkeep.data.prepared import Summary
 from upkeep.drift.result import DriftReport
 from upkeep.evaluation.result import Evaluation
 from upkeep.spec.model import Gate
-from upkeep.training.train import TrainingResult
+from upkeep.training.task import TrainingResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ from upkeep.evaluation.result import (
 )
 from upkeep.report.view import Lineage, Release, UpdateView
 from upkeep.spec.model import Better, Budgets, Fairness, Gate
-from upkeep.training.train import TrainingResult
+from upkeep.training.task import TrainingResult
 
 CARRIERS = ("UA", "B6", "EV", "DL", "AA", "MQ", "US", "9E", "WN", "VX", "FL", "AS", "F9", "YV", "HA", "OO")
 HOSTILE = '<script>alert("x")</script>'
@@ -384,7 +384,9 @@ def curves() -> Curves:
 
 
 REASONS = (
-    Reason(rule="gate.min_rows", finding="pass", text="8,472 held-out rows are newer than the champion; 200 are asked."),
+    Reason(
+        rule="gate.min_rows", finding="pass", text="8,472 held-out rows are newer than the champion; 200 are asked."
+    ),
     Reason(
         rule="gate.better",
         finding="pass",
@@ -398,7 +400,9 @@ REASONS = (
     Reason(rule="gate.at_least[roc_auc]", finding="pass", text="ROC AUC 0.712 reaches 0.6."),
     Reason(rule="gate.slices[carrier=OO]", finding="note", text="Carrier OO has 29 rows: too few to judge."),
     Reason(
-        rule="gate.fairness[origin]", finding="pass", text="Equal opportunity by origin differs by 0.071; 0.25 is allowed."
+        rule="gate.fairness[origin]",
+        finding="pass",
+        text="Equal opportunity by origin differs by 0.071; 0.25 is allowed.",
     ),
 )
 
@@ -645,7 +649,7 @@ def insufficient() -> UpdateView:
                 p_value=None,
                 adjusted_p_value=None,
                 histogram=None,
-                statistics={key: None for key in column.statistics},
+                statistics=dict.fromkeys(column.statistics),
             )
             for column in view.drift.columns
         ),
