@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from errno import EACCES, EDQUOT, EFBIG, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar, cast
 from urllib.parse import unquote, urlsplit
@@ -34,6 +35,7 @@ _REQUEST = timedelta(minutes=10)
 
 _BAD_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f\\]|#\d+$")
 """An empty, ``.`` or ``..`` part, control characters, and what obstore calls the files it is still writing."""
+_FIELDS = itemgetter("path", "size", "last_modified")
 _NOT_THERE = ("NoSuchKey", "NoSuchVersion", "NotFound")
 """Only these codes of a 404 mean that the object is missing; servers use it for unknown users, too."""
 _PARTIAL = re.compile(r"#\d+$")
@@ -312,8 +314,7 @@ class _Objects:
         try:
             for chunk in self._obstore.list(self._backend, prefix or None, chunk_size=1000):
                 self._bucket_seen = True
-                for item in chunk:
-                    yield Entry(item["path"], item["size"], item["last_modified"])
+                yield from map(Entry._make, map(_FIELDS, chunk))
         except self._failures as error:
             raise self._error(error, prefix) from error
         self._bucket_seen = True
