@@ -73,6 +73,23 @@ class DateParts(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return np.column_stack([part.to_numpy(dtype=np.float64, na_value=np.nan) for part in columns])
 
 
+class EmptyColumns(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A column without any number in training is 0 for ever; others stay as they are, NaN too.
+
+    For estimators that take nulls: HistGradientBoosting fails on a column of nothing else.
+    """
+
+    def fit(self, X: Any, y: Any = None) -> EmptyColumns:  # noqa: ARG002  # scikit-learn's signature
+        numbers = np.asarray(X, dtype=np.float64)
+        self.n_features_in_ = numbers.shape[1]
+        self.empty_ = np.isnan(numbers).all(axis=0)
+        return self
+
+    def transform(self, X: Any) -> Floats:
+        numbers: Floats = np.where(self.empty_, 0.0, np.asarray(X, dtype=np.float64))
+        return numbers
+
+
 class Fence(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Numbers outside a fence are brought back to it (``clip``) or told by a 0/1 column each (``flag``). NaN stays.
 

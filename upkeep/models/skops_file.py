@@ -25,7 +25,9 @@ from upkeep.models.trees import check_trees
 
 MODEL = "model.skops"
 
-_OWN = tuple(f"upkeep.models.features.{name}" for name in ("Categories", "DateParts", "Fence", "IsolationFlag"))
+_OWN = tuple(
+    f"upkeep.models.features.{name}" for name in ("Categories", "DateParts", "EmptyColumns", "Fence", "IsolationFlag")
+)
 _LIBRARIES = (
     "functools.partial",  # of a function that must be trusted itself
     "numpy.dtype",

@@ -43,7 +43,7 @@ class State:
     """Where an incremental candidate stands."""
 
     settings: str
-    """Digest of everything that must not change: columns, classes, preprocessing, estimator, parameters, seed."""
+    """Digest of everything that must not change: columns, classes, preprocessing, split, estimator, seed."""
     rounds: int
     """How many times it has learned."""
     periods: tuple[str, ...]
@@ -104,7 +104,7 @@ def _continue(task: TrainingTask, notes: list[str]) -> tuple[Any | None, State, 
         notes.append(f"it started anew: its last state cannot be read ({str(error)[:200]})")
         return None, fresh, nothing
     if state.settings != fresh.settings:
-        notes.append("it started anew: columns, classes, preprocessing, estimator or parameters are not what they were")
+        notes.append("it started anew: columns, classes, preprocessing, split or parameters are not what they were")
         return None, fresh, nothing
     if np.isin(learned, _row_hashes(task, (VALIDATION, HELD_OUT))).any():
         notes.append("it started anew: rows that it learned are held out now, or choose among candidates")
@@ -128,6 +128,7 @@ def _settings(task: TrainingTask) -> str:
         [asdict(column) for column in summary.columns],
         [[type(label).__name__, label] for label in summary.classes],
         asdict(task.spec.preprocess),
+        [task.spec.name, asdict(task.spec.data.split)],  # who is held out; a row's hash depends on it, too
         task.candidate.estimator,
         task.candidate.params,
         task.seed,

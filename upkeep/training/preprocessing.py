@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upkeep.data.kinds import Column
-from upkeep.models.features import Categories, DateParts, Fence, IsolationFlag
+from upkeep.models.features import Categories, DateParts, EmptyColumns, Fence, IsolationFlag
 from upkeep.spec.model import Preprocess
 from upkeep.training.estimators import is_boosting, is_tree, takes
 
@@ -38,7 +38,7 @@ def build_pipeline(columns: Sequence[Column], settings: Preprocess, estimator: A
     numeric_steps: list[Any] = []
     if outliers.action == "clip" and outliers.method in ("quantile", "iqr"):
         numeric_steps.append(("clip", _fence(settings, "clip")))
-    to_numbers = _impute(settings) + _scale(settings)
+    to_numbers = _impute(settings, estimator) + _scale(settings)
     numeric_steps += to_numbers
 
     parts: list[Any] = []
@@ -51,7 +51,7 @@ def build_pipeline(columns: Sequence[Column], settings: Preprocess, estimator: A
             parts.append(("outliers", _flag(settings, seed), names["numeric"]))
     if names["datetime"]:
         dates: list[Any] = [("parts", DateParts(settings.dates))]
-        parts.append(("dates", _chain([*dates, *_impute(settings), *_scale(settings)]), names["datetime"]))
+        parts.append(("dates", _chain([*dates, *to_numbers]), names["datetime"]))
     if all(transformer == "passthrough" for _, transformer, _ in parts):
         features: Any = "passthrough"
     else:
@@ -90,11 +90,11 @@ def _fence(settings: Preprocess, action: Any) -> Fence:
     return Fence(method, outliers.quantiles, outliers.factor, action)
 
 
-def _impute(settings: Preprocess) -> list[Any]:
+def _impute(settings: Preprocess, estimator: Any) -> list[Any]:
     from sklearn.impute import SimpleImputer
 
     if settings.impute_numeric == "none":
-        return []
+        return [("empty", EmptyColumns())] if takes(estimator, nulls=True) else []
     strategy = "constant" if settings.impute_numeric == "zero" else settings.impute_numeric
     fill = {"fill_value": 0.0} if strategy == "constant" else {}
     return [("impute", SimpleImputer(strategy=strategy, keep_empty_features=True, **fill))]

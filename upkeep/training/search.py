@@ -63,6 +63,12 @@ def search(
             raise optuna.TrialPruned(failed)
         return score
 
+    ends = time.monotonic() + settings.seconds
+
+    def stop_in_time(study: Any, _: Any) -> None:  # optuna's own timeout may end before the first trial
+        if time.monotonic() >= ends:
+            study.stop()
+
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(logging.ERROR)
     try:
@@ -72,12 +78,12 @@ def search(
                 direction="maximize" if maximize else "minimize",
                 sampler=optuna.samplers.TPESampler(seed=task.seed),
             )
-            study.optimize(objective, n_trials=settings.trials, timeout=settings.seconds)
+            study.optimize(objective, n_trials=settings.trials, callbacks=[stop_in_time])
     finally:
         optuna.logging.set_verbosity(level)
     if all(trial.score is None for trial in trials):
         raise ModelError(
-            f"no trial of the search succeeded; the first said: {trials[0].failed}" if trials else "no trial was run",
+            f"no trial of the search succeeded; the first said: {trials[0].failed}",
             where=Where(field=f"{candidate_field(task)}.search"),
             fix="correct the space, or the candidate's params",
         )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upkeep.models.features import Categories, DateParts, Fence, IsolationFlag
+from upkeep.models.features import Categories, DateParts, EmptyColumns, Fence, IsolationFlag
 
 
 def texts(*values: str | float) -> pd.DataFrame:
@@ -92,3 +92,9 @@ def test_flags_are_0_and_1() -> None:
     forest = IsolationFlag(0.01, random_state=0).fit(values)
     assert forest.transform(values)[-1, 0] == 1
     assert forest.transform(np.array([[np.nan]])).shape == (1, 1)
+
+
+def test_a_column_that_was_empty_in_training_is_0_for_ever() -> None:
+    values = np.array([[np.nan, 1.0], [np.nan, np.nan]])
+    step = EmptyColumns().fit(values)
+    np.testing.assert_array_equal(step.transform([[5.0, np.nan]]), [[0.0, np.nan]])

@@ -75,7 +75,7 @@ def test_a_late_file_of_an_old_period_is_new(begun: TrainingTask, tmp_path: Path
     assert result.rows == more.count(parts=("train",))
 
 
-@pytest.mark.parametrize("change", ["params", "preprocess", "seed", "damaged", "missing", "held out"])
+@pytest.mark.parametrize("change", ["params", "preprocess", "seed", "damaged", "missing", "held out", "choosing"])
 def test_a_state_that_does_not_fit_is_left_and_why_is_told(begun: TrainingTask, tmp_path: Path, change: str) -> None:
     assert begun.state is not None
     if change == "params":
@@ -88,9 +88,13 @@ def test_a_state_that_does_not_fit_is_left_and_why_is_told(begun: TrainingTask, 
         (begun.state / PIPELINE).write_bytes(b"PK")
     elif change == "missing":
         (begun.state / STATE).unlink()
-    else:  # another salt: other rows are held out now
+    elif change == "held out":  # another salt: other rows are held out now
         other = make.spec(tmp_path / "data", candidates=(ONLINE,), split=Split(salt="other"))
-        begun = replace(begun, prepared=make.prepared(tmp_path, other, out=tmp_path / "other"))
+        begun = replace(begun, spec=other, prepared=make.prepared(tmp_path, other, out=tmp_path / "other"))
+    else:  # a second candidate: some of the rows choose between the two now
+        other = make.spec(tmp_path / "data", candidates=(ONLINE, make.TWO))
+        begun = replace(begun, spec=other, prepared=make.prepared(tmp_path, other, out=tmp_path / "other"))
+        assert begun.prepared.count(parts=("validation",)) > 0
     result = _go_on(begun, tmp_path)
     assert not result.warm_started
     assert "it started anew" in result.notes[0]

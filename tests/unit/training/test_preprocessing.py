@@ -89,6 +89,7 @@ def test_boosting_takes_categories_and_nulls_as_such() -> None:
     boosting = HistGradientBoostingClassifier(max_iter=2)
     built = build_pipeline(COLUMNS, Preprocess(impute_numeric="none"), boosting, seed=0).fit(FRAME, Y)
     assert built[-1].is_categorical_.tolist() == [True] + [False] * 5
+    assert np.isnan(built[:-1].transform(FRAME)[:, 1]).sum() == FRAME["n"].isna().sum()
     assert boosting.categorical_features == "from_dtype"  # what was given is not changed
     too_many = Preprocess(max_categories=254)
     assert build_pipeline(COLUMNS, too_many, boosting, seed=0)[-1].categorical_features == "from_dtype"

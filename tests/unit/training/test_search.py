@@ -50,7 +50,7 @@ def test_a_failed_trial_is_recorded_and_all_failed_is_an_error(tmp_path: Path) -
     assert best == {"C": 1.0}
     assert {trial.score is None for trial in trials} == {True, False}
     assert all(trial.failed for trial in trials if trial.score is None)
-    with pytest.raises(ModelError, match="no trial of the search succeeded; the first said: .*'C'"):
+    with pytest.raises(ModelError, match=r"no trial of the search succeeded; the first said: .*'C'"):
         search(searched, replace(some, space={"C": SearchSpace(low=-2.0, high=-1.0)}), rows, [])
 
 

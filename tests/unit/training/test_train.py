@@ -115,13 +115,12 @@ def test_nulls_need_imputation_or_an_estimator_that_takes_them(tmp_path: Path) -
 
 
 def test_one_class_teaches_nothing(tmp_path: Path) -> None:
-    rows = make.table(100)
+    rows = make.table(100, first=5000, start="2024-05-01")
     same = rows.set_column(rows.column_names.index("label"), "label", [["no"] * 100])
-    make.write(same, tmp_path / "data" / "a.parquet")
-    given = make.spec(tmp_path / "data", target=Target(column="label", classes=("no", "yes")))
-    prepared = make.prepared(tmp_path, given)
+    make.write(same, tmp_path / "data" / "period=2024-05" / "a.parquet")
+    make.months(tmp_path / "data")
     with pytest.raises(DataError, match="label 'no'"):
-        _run(TrainingTask(candidate=retrain(), spec=given, prepared=prepared, seed=0), tmp_path)
+        _run(task(tmp_path, retrain(window=1)), tmp_path)
 
 
 @pytest.mark.parametrize("classes", [(True, False), (3, 1, 2)], ids=str)
