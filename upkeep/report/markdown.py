@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from upkeep.evaluation.result import Paired
+from upkeep.evaluation.result import Paired, Scores
 from upkeep.report import words
 from upkeep.report.headline import headline
 from upkeep.report.view import UpdateView
@@ -25,35 +25,36 @@ def escape(text: object) -> str:
     return _OPENING.sub(lambda found: f"\\{found[1]}" if found[1] else f"{found[2]}\\{found[3]}", line)
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]], right: int = 1) -> list[str]:
-    names = list(head)
-    lines = [
-        "| " + " | ".join(names) + " |",
-        "|" + "".join(" :-- |" if i < right else " --: |" for i in range(len(names))),
-    ]
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table whose first column is text and whose others are numbers."""
+    lines = ["| " + " | ".join(head) + " |", "| :-- |" + " --: |" * (len(head) - 1)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def _differences(paired: Paired) -> list[str]:
     rows = []
     for found in paired.differences:
-        difference = found.difference
+        between = found.difference
         text = "not defined"
-        if difference is not None:
-            text = f"**{words.signed(difference.estimate)}** ({words.signed(difference.low)} to {words.signed(difference.high)})"
-        rows.append(
-            (escape(words.metric_name(found.metric)), words.number(found.champion), words.number(found.candidate), text)
-        )
-    confidences = sorted({words.level(found.confidence) for found in paired.differences})
-    head = f"On {words.ROW_SETS[paired.row_set]}: {words.plural(paired.rows, 'row')}"
+        if between is not None:
+            text = f"**{words.signed(between.estimate)}** ({words.signed(between.low)} to {words.signed(between.high)})"
+        name = escape(words.metric_name(found.metric))
+        rows.append((name, words.number(found.champion), words.number(found.candidate), text))
+    levels = " and ".join(sorted({words.level(found.confidence) for found in paired.differences}))
+    title = f"On {words.ROW_SETS[paired.row_set]}: {words.plural(paired.rows, 'row')}"
     if paired.groups is not None:
-        head += f" in {words.plural(paired.groups, 'group')}"
-    return [
-        "",
-        f"**{head}**",
-        "",
-        *_table(("Metric", "Champion", "Candidate", f"Difference ({' and '.join(confidences)} interval)"), rows),
-    ]
+        title += f" in {words.plural(paired.groups, 'group')}"
+    table = _table(("Metric", "Champion", "Candidate", f"Difference ({levels} interval)"), rows)
+    return ["", f"**{title}**", "", *table]
+
+
+def _values(row_set: str, scores: Scores) -> list[str]:
+    rows = []
+    for metric, value in scores.metrics.items():
+        spread = scores.intervals.get(metric)
+        rows.append((escape(words.metric_name(metric)), words.interval(spread) if spread else words.number(value)))
+    title = f"On {escape(words.ROW_SETS.get(row_set, row_set))}: {words.plural(scores.rows, 'row')}"
+    return ["", f"**{title}**", "", *_table(("Metric", "Candidate (95 % interval)"), rows)]
 
 
 def _address(address: str) -> str:
@@ -90,23 +91,7 @@ def update_markdown(view: UpdateView) -> str:
                 lines += _differences(paired)
         if not evaluation.paired:
             for row_set, scores in evaluation.scores.get("candidate", {}).items():
-                lines += [
-                    "",
-                    f"**Candidate on {escape(words.ROW_SETS.get(row_set, row_set))}: {words.plural(scores.rows, 'row')}**",
-                    "",
-                ]
-                lines += _table(
-                    ("Metric", "Value (95 % interval)"),
-                    (
-                        (
-                            escape(words.metric_name(metric)),
-                            words.interval(scores.intervals[metric])
-                            if metric in scores.intervals
-                            else words.number(value),
-                        )
-                        for metric, value in scores.metrics.items()
-                    ),
-                )
+                lines += _values(row_set, scores)
     if view.split_note:
         lines += ["", escape(view.split_note)]
     if view.drift is not None:

@@ -99,7 +99,8 @@ def _tidy(text: str, name: str, title: str, description: str) -> str:
     used = set(re.findall(r"#([\w-]+)", " ".join(value for node in root.iter() for value in node.attrib.values())))
     for node in root.iter():
         node.tag = node.tag.removeprefix(f"{{{SVG}}}")
-        for key, value in list(node.attrib.items()):
+        for key, given in list(node.attrib.items()):
+            value = given
             del node.attrib[key]
             if key == "id":
                 if value in used:
@@ -109,15 +110,20 @@ def _tidy(text: str, name: str, title: str, description: str) -> str:
             if key in {"d", "transform", "x", "y", "width", "height", "points"}:
                 value = re.sub(r"-?\d+\.\d+", lambda found: f"{float(found[0]):.1f}".removesuffix(".0"), value)
                 value = " ".join(value.split())
-            if key == "style":
-                value = re.sub(r"(font: [^;]*?\d+(?:\.\d+)?px) [^;]*", r"\1 var(--sans, sans-serif)", value)
+            if key == "style":  # the font is the page's
+                value = re.sub(r"font-family: [^;]*;?\s*", "", value).rstrip("; ")
             node.set(key.replace(f"{{{XLINK}}}", ""), value)
     for node in list(root):
-        if node.tag.endswith("metadata"):
-            root.remove(node)
+        if node.tag.endswith("metadata") or node.find("style") is not None:
+            root.remove(node)  # matplotlib's style is one of the whole page's; the same stands below as attributes
     root.attrib.clear()
     root.attrib.update(
-        {"viewBox": f"0 0 {float(width):g} {float(height):g}", "role": "img", "aria-labelledby": f"{name}-t {name}-d"}
+        {
+            "viewBox": f"0 0 {float(width):g} {float(height):g}",
+            "role": "img",
+            "stroke-linejoin": "round",
+            "aria-labelledby": f"{name}-t {name}-d",
+        }
     )
     for position, (tag, words_) in enumerate((("title", title), ("desc", description))):
         node = ET.Element(tag, {"id": f"{name}-{tag[0]}"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,38 @@ def has_bins(columns: Sequence[ColumnDrift], plots: Mapping[tuple[str, str], obj
     return any(column.kind == "numeric" and plots.get((column.role, column.column)) for column in columns)
 
 
+def web(address: str) -> bool:
+    """A browser can open it; nothing else becomes a link."""
+    return address.startswith(("https://", "http://"))
+
+
+_FILTERS: tuple[Callable[..., object], ...] = (
+    words.number,
+    words.signed,
+    words.count,
+    words.percent,
+    words.level,
+    words.p_value,
+    words.interval,
+    words.size,
+    words.seconds,
+    words.moment,
+    words.plural,
+    words.listing,
+    words.span,
+    words.label,
+    words.metric_name,
+    words.metric_meaning,
+    words.finding_word,
+    tone,
+    tick,
+    web,
+    statistic_names,
+    statistic_name,
+    has_bins,
+)
+
+
 @functools.cache
 def environment() -> Environment:
     found = Environment(
@@ -61,39 +93,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters.update(
-        {
-            name: getattr(words, name)
-            for name in [
-                "number",
-                "signed",
-                "count",
-                "percent",
-                "level",
-                "p_value",
-                "interval",
-                "size",
-                "seconds",
-                "moment",
-                "plural",
-                "listing",
-                "span",
-                "shorten",
-                "label",
-                "metric_name",
-                "metric_meaning",
-                "finding_word",
-            ]
-        }
-        | {
-            "tone": tone,
-            "tick": tick,
-            "statistic_names": statistic_names,
-            "statistic_name": statistic_name,
-            "has_bins": has_bins,
-            "web": lambda address: address.startswith(("https://", "http://")),
-        }
-    )
+    found.filters.update({function.__name__: function for function in _FILTERS})
     return found
 
 

@@ -94,10 +94,8 @@ def data_parts(summary: Summary) -> DataParts:
     for period in summary.periods:
         reasons.update(period.reasons)
     classes = tuple(words.label(label) for label in summary.classes)
-    if summary.positive is not None:
-        positive = words.label(summary.positive)
-    else:
-        positive = classes[-1] if len(classes) == 2 else None
+    second = classes[1] if len(classes) == 2 else None
+    positive = second if summary.positive is None else words.label(summary.positive)
     return DataParts(
         summary=summary,
         totals=totals,
@@ -133,7 +131,7 @@ def _asked(view: UpdateView, row_set: str) -> dict[str, float]:
     """Metric → the least difference that the gate asked for on these rows."""
     if view.gate is None:
         return {}
-    metric = view.gate.better.metric
+    metric = str(view.gate.better.metric)
     return {"new": {metric: view.gate.better.by}, "old": {metric: -view.gate.old.worse_by_at_most}}.get(row_set, {})
 
 
@@ -167,7 +165,7 @@ def evaluation_parts(view: UpdateView, evaluation: Evaluation) -> EvaluationPart
             [d.difference for d in found.differences if d.metric not in words.LOWER_IS_BETTER], asked.values()
         )
         paired.append((found, scale, asked))
-    alone = ()
+    alone: tuple[tuple[str, Scores, bars.Scale], ...] = ()
     if not evaluation.paired:
         alone = tuple(
             (name, found, bars.interval_scale(_own_intervals(found)))

@@ -22,6 +22,7 @@ METRIC_NAMES = {
     "brier": "Brier score",
     "expected_calibration_error": "Calibration error",
 }
+_CALIBRATION = "How far stated and observed probability lie apart on average; lower is better."
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "expected_calibration_error"})
 
 STATISTIC_NAMES = {
@@ -62,7 +63,7 @@ CASES = {
     "changed_features": "The features changed, so the champion cannot answer the new rows as they are.",
     "changed_classes": "The classes changed, so champion and candidate do not answer the same question.",
     "champion_unreadable": "The champion could not be loaded, so there was nothing to compare with.",
-    "adopted_unknown": "The champion was adopted and what it learned from is not known, so it may have seen these rows.",
+    "adopted_unknown": "The champion was adopted, and what it learned from is not known: it may know these rows.",
 }
 
 FINDING_WORDS = {
@@ -98,7 +99,7 @@ def metric_meaning(metric: str, positive: str | bool | int | None) -> str:
             "roc_auc": "Chance that a row of a class scores higher for it than another row: mean over the classes.",
             "log_loss": "Mean surprise at the true class, in nats; lower is better.",
             "brier": "Mean squared error of the probabilities; lower is better.",
-            "expected_calibration_error": "How far stated and observed probability lie apart on average; lower is better.",
+            "expected_calibration_error": _CALIBRATION,
         }
         return meanings.get(metric, "")
     target = f"“{label(positive)}”"
@@ -110,7 +111,7 @@ def metric_meaning(metric: str, positive: str | bool | int | None) -> str:
         "roc_auc": f"Chance that a row that is {target} scores higher than one that is not; 0.5 is guessing.",
         "log_loss": "Mean surprise at the truth, in nats: punishes confident errors; lower is better.",
         "brier": f"Mean squared error of the probability of {target}; lower is better.",
-        "expected_calibration_error": "How far stated and observed probability lie apart on average; lower is better.",
+        "expected_calibration_error": _CALIBRATION,
     }
     return meanings.get(metric, "")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import re
 import typing
 from collections.abc import Iterator
@@ -63,19 +65,17 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-@pytest.fixture(scope="module")
-def pages() -> dict[str, str]:
-    found = {name: update_page(make()) for name, make in samples.ALL.items()}
-    found["drift"] = drift_page(samples.drift_report())
-    return found
+@functools.cache
+def page_of(name: str) -> str:
+    return drift_page(samples.drift_report()) if name == "drift" else update_page(samples.ALL[name]())
 
 
 NAMES = [*samples.ALL, "drift"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_page_is_well_formed_and_loads_nothing(pages: dict[str, str], name: str) -> None:
-    page = Page(pages[name])
+def test_every_page_is_well_formed_and_loads_nothing(name: str) -> None:
+    page = Page(page_of(name))
     assert not {tag for tag, _ in page.tags} & NEVER
     ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert len(ids) == len(set(ids))
@@ -90,19 +90,19 @@ def test_every_page_is_well_formed_and_loads_nothing(pages: dict[str, str], name
         for value in attributes.values():
             for target in re.findall(r"url\(([^)]*)\)", value or ""):
                 assert target.strip("'\"#") in ids
-    style = re.search(r"<style>(.*?)</style>", pages[name], re.S)
+    style = re.search(r"<style>(.*?)</style>", page_of(name), re.S)
     assert style is not None
     assert "@import" not in style[1]
     assert "url(" not in style[1]
-    assert "default-src 'none'" in pages[name]
+    assert "default-src 'none'" in page_of(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_page_reads_well_without_eyes(pages: dict[str, str], name: str) -> None:
-    page = Page(pages[name])
+def test_every_page_reads_well_without_eyes(name: str) -> None:
+    page = Page(page_of(name))
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1
-    assert all(next_ <= level + 1 for level, next_ in zip(levels, levels[1:], strict=False)), levels
+    assert all(next_ <= level + 1 for level, next_ in itertools.pairwise(levels)), levels
     for tag, attributes in page.tags:
         if tag == "svg":
             assert attributes.get("aria-hidden") == "true" or (
@@ -118,18 +118,18 @@ def test_every_page_reads_well_without_eyes(pages: dict[str, str], name: str) ->
 
 
 @pytest.mark.parametrize("name", ["passing", "hostile"])
-def test_the_same_view_gives_the_same_bytes(pages: dict[str, str], name: str) -> None:
-    assert update_page(samples.ALL[name]()) == pages[name]
+def test_the_same_view_gives_the_same_bytes(name: str) -> None:
+    assert update_page(samples.ALL[name]()) == page_of(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_page_is_large(pages: dict[str, str], name: str) -> None:
-    assert len(pages[name].encode()) < 1_500_000
+def test_no_page_is_large(name: str) -> None:
+    assert len(page_of(name).encode()) < 1_500_000
 
 
-def test_hostile_text_stays_text(pages: dict[str, str]) -> None:
-    assert "<script" not in pages["hostile"].lower()
-    page = Page(pages["hostile"])
+def test_hostile_text_stays_text() -> None:
+    assert "<script" not in page_of("hostile").lower()
+    page = Page(page_of("hostile"))
     assert page.text.count(samples.HOSTILE) > 30
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a" and "rel" in attributes]
     assert links == ['https://example.org/"onclick="alert(1)']
@@ -231,16 +231,16 @@ def numbers(view: UpdateView) -> Iterator[str]:
     yield from (view.release.commit, view.lineage.spec, view.lineage.code["lock"], view.split_note, *view.notes)
 
 
-def test_what_matters_is_on_the_page(pages: dict[str, str]) -> None:
-    text = Page(pages["passing"]).text
+def test_what_matters_is_on_the_page() -> None:
+    text = Page(page_of("passing")).text
     missing = [found for found in numbers(samples.passing()) if " ".join(found.split()) not in text]
     assert missing == []
 
 
-def test_a_first_champion_shows_its_own_scores(pages: dict[str, str]) -> None:
+def test_a_first_champion_shows_its_own_scores() -> None:
     view = samples.first()
     assert view.evaluation is not None
-    text = Page(pages["first"]).text
+    text = Page(page_of("first")).text
     for metric, value in view.evaluation.scores["candidate"]["all"].metrics.items():
         assert f"{words.metric_name(metric)}" in text
         assert words.number(value) in text
@@ -251,16 +251,16 @@ def test_a_first_champion_shows_its_own_scores(pages: dict[str, str]) -> None:
     ("name", "word", "shape"),
     [("passing", "Pass", "pass"), ("failing", "Fail", "fail"), ("insufficient", "Insufficient evidence", "unsure")],
 )
-def test_the_verdict_is_told_by_word_and_shape(pages: dict[str, str], name: str, word: str, shape: str) -> None:
-    head = pages[name].split('<main id="content">')[0]
+def test_the_verdict_is_told_by_word_and_shape(name: str, word: str, shape: str) -> None:
+    head = page_of(name).split('<main id="content">')[0]
     assert f'<p class="word">{word}</p>' in head
     assert f"verdict tone-{shape}" in head
-    icons = {tone: re.findall(r"<svg.*?</svg>", update_page(samples.ALL[tone]()))[0] for tone in ("passing", "failing")}
+    icons = {tone: re.findall(r"<svg.*?</svg>", page_of(tone))[0] for tone in ("passing", "failing")}
     assert icons["passing"] != icons["failing"]
 
 
-def test_what_stands_against_a_pass_is_in_the_headline(pages: dict[str, str]) -> None:
-    head = pages["failing"].split('<main id="content">')[0]
+def test_what_stands_against_a_pass_is_in_the_headline() -> None:
+    head = page_of("failing").split('<main id="content">')[0]
     view = samples.failing()
     assert view.evaluation is not None
     for reason in view.evaluation.verdict.reasons:
@@ -275,8 +275,8 @@ def test_no_evaluation_is_never_a_pass() -> None:
     assert "No space left" in Page(update_page(samples.broken_off())).text
 
 
-def test_columns_that_could_not_be_judged_are_not_called_stable(pages: dict[str, str]) -> None:
-    text = Page(pages["insufficient"]).text
+def test_columns_that_could_not_be_judged_are_not_called_stable() -> None:
+    text = Page(page_of("insufficient")).text
     assert "No feature column drifted" not in text
     assert "4 columns could not be judged" in text
 
@@ -353,14 +353,14 @@ def test_a_view_is_a_record(name: str) -> None:
     assert from_json(UpdateView, to_json(view)) == view
 
 
-def test_many_classes_are_told_by_their_confusions(pages: dict[str, str]) -> None:
-    text = Page(pages["many_classes"]).text
+def test_many_classes_are_told_by_their_confusions() -> None:
+    text = Page(page_of("many_classes")).text
     assert "the most frequent confusions" in text
     assert "true \\ answer" not in text
-    assert "true \\ answer" in Page(pages["multiclass"]).text
+    assert "true \\ answer" in Page(page_of("multiclass")).text
 
 
-def test_small_slices_stand_apart(pages: dict[str, str]) -> None:
-    before, after = Page(pages["passing"]).text.split("Too few rows to judge", 1)
+def test_small_slices_stand_apart() -> None:
+    before, after = Page(page_of("passing")).text.split("Too few rows to judge", 1)
     assert "carrier = OO" not in before
     assert "carrier = OO" in after
