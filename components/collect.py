@@ -19,7 +19,7 @@ def collect(
     """Pin the data files by digest; read what serves and where each candidate last stood."""
     from upkeep.update.collect import collect
 
-    return collect(  # type: ignore[return-value]
+    return collect(
         spec=spec,
         spec_digest=spec_digest,
         update=update,

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from upkeep.pipelines.update import update_pipeline
-from upkeep.registry.registry import Registry
 
 from upkeep import records
 from upkeep.errors import OutsideError, UpkeepError, Where
+from upkeep.registry.registry import Registry
 from upkeep.spec.load import canonical
 from upkeep.spec.model import ModelSpec
 from upkeep.store import Store, open_store

@@ -227,9 +227,7 @@ def adopt(spec: str | Path | ModelSpec, model: str | Path, *, trained_until: str
     """Register the model that already serves (a skops file) as version 1, and say in Git that it serves."""
     from upkeep.update.adopt import adopt_model
 
-    return adopt_model(
-        load_spec(spec), Path(model), trained_until=trained_until, now=datetime.now(UTC), environ=os.environ
-    )
+    return adopt_model(load_spec(spec), Path(model), trained_until=trained_until)
 
 
 def store_init(spec: str | Path | ModelSpec) -> Sequence[str]:

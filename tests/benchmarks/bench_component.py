@@ -50,9 +50,9 @@ def one(kind: str, folder: str, libraries: str) -> None:
     from kfp import dsl, local
     from upkeep.components.collect import collect
     from upkeep.components.preprocess import preprocess
-    from upkeep.registry.registry import Registry
 
     from upkeep import records
+    from upkeep.registry.registry import Registry
     from upkeep.spec.check import load_checked
     from upkeep.spec.load import canonical
     from upkeep.store import open_store

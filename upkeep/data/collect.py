@@ -143,16 +143,20 @@ def _pin(spec: ModelSpec, name: str, period: str | None) -> DataFile:
 
 
 def _refuse_changed(files: Sequence[DataFile], previous: Sequence[Dataset]) -> None:
-    known: dict[str, str] = {file.name: file.digest for dataset in previous for file in dataset.files}
+    known: dict[str, dict[str, None]] = {}
+    for dataset in previous:
+        for file in dataset.files:
+            known.setdefault(file.name, {})[file.digest] = None  # several: a change was accepted before
     problems = tuple(
         Problem(
-            f"the file was used before with other bytes: SHA-256 {known[file.name]} then, {file.digest} now",
+            "the file was used before with other bytes: SHA-256 "
+            f"{' or '.join(known[file.name])} then, {file.digest} now",
             Where(file=file.uri),
             "put the old file back and deliver corrections as a new file; or accept the change "
-            "(collect(..., accept_changed=True)), knowing that earlier results can then not be repeated",
+            "(upkeep run --accept-changed), knowing that earlier results can then not be repeated",
         )
         for file in files
-        if known.get(file.name, file.digest) != file.digest
+        if file.digest not in known.get(file.name, {file.digest: None})
     )
     if problems:
         raise DataError(problems=problems)

@@ -150,7 +150,7 @@ def density_ratio(
 
 def one_core() -> Any:
     """Keeps OpenMP and BLAS to one core: the samples are small, and threads that wait for each other burn CPU."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+    from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1)
 

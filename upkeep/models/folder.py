@@ -252,7 +252,7 @@ def _fitted_on_arrays(estimator: Any) -> bool:
 
 @functools.cache
 def _thread_pools() -> Any:
-    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]  # has no types
+    from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 

@@ -64,7 +64,7 @@ class EvaluationParts:
     """With the scale of its bars and metric → the least difference asked."""
     alone: tuple[tuple[str, Scores, bars.Scale], ...]
     """Without a comparison: row set → the candidate's scores."""
-    validation_scale: bars.Scale
+    validation_scale: bars.Scale | None
     validation_metrics: tuple[str, ...]
     confusion: tuple[Confusion, ...]
     roc: Markup | None
@@ -173,6 +173,7 @@ def evaluation_parts(view: UpdateView, evaluation: Evaluation) -> EvaluationPart
         )
     metric = evaluation.metric
     validations = [c.validation for c in evaluation.candidates if c.validation]
+    spreads = [found.intervals.get(metric) for found in validations]
     clear = [found for found in evaluation.slices if found.finding != "insufficient"]
     limit = -view.gate.slices.worse_by_at_most if view.gate else None
     curves = evaluation.curves
@@ -183,7 +184,7 @@ def evaluation_parts(view: UpdateView, evaluation: Evaluation) -> EvaluationPart
         scores=scores,
         paired=tuple(paired),
         alone=alone,
-        validation_scale=bars.interval_scale([v.intervals.get(metric) for v in validations]),
+        validation_scale=bars.interval_scale(spreads) if any(spreads) else None,
         validation_metrics=tuple(
             name
             for name in words.METRIC_NAMES

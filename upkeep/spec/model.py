@@ -273,8 +273,9 @@ class Preprocess:
     __pydantic_config__ = EDGE
     outliers: Outliers = Outliers()
     """How outliers are told, and what is done with them."""
-    impute_numeric: Literal["median", "mean", "zero", "none"] = "median"
-    """``none`` leaves nulls to an estimator that takes them (HistGradientBoosting does)."""
+    impute_numeric: Literal["auto", "median", "mean", "zero", "none"] = "auto"
+    """``auto``: nulls are left to an estimator that takes them (HistGradientBoosting does), else the median;
+    ``none`` leaves them to any."""
     impute_categorical: Literal["missing", "most_frequent"] = "missing"
     """``missing`` makes null a category of its own."""
     scale: Literal["standard", "robust", "min_max", "none"] = "standard"

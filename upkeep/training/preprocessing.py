@@ -93,9 +93,10 @@ def _fence(settings: Preprocess, action: Any) -> Fence:
 def _impute(settings: Preprocess, estimator: Any) -> list[Any]:
     from sklearn.impute import SimpleImputer
 
-    if settings.impute_numeric == "none":
-        return [("empty", EmptyColumns())] if takes(estimator, nulls=True) else []
-    strategy = "constant" if settings.impute_numeric == "zero" else settings.impute_numeric
+    tolerant = takes(estimator, nulls=True)
+    if settings.impute_numeric == "none" or (settings.impute_numeric == "auto" and tolerant):
+        return [("empty", EmptyColumns())] if tolerant else []
+    strategy = {"zero": "constant", "auto": "median"}.get(settings.impute_numeric, settings.impute_numeric)
     fill = {"fill_value": 0.0} if strategy == "constant" else {}
     return [("impute", SimpleImputer(strategy=strategy, keep_empty_features=True, **fill))]
 

@@ -73,8 +73,9 @@ def refit(
     params: dict[str, Any] | None = None,
     periods: tuple[str, ...] | None = None,
     fraction: float = 1.0,
-) -> Predictor | None:
+) -> tuple[Predictor, int] | None:
     """The same kind of candidate, trained from nothing on fewer training rows, in memory: a point of a learning curve.
+    Also how many rows it learned from.
 
     ``periods``: of these only (None: the candidate's own window); ``fraction``: of the split groups. ``params`` of
     an earlier search, used in place of another search. An incremental candidate learns all these rows at once.
@@ -95,7 +96,7 @@ def refit(
         pipeline = fit_rows(task, without_outliers(task, rows, notes), searched, notes).pipeline
     manifest = task.manifest()
     positions = class_positions(pipeline, manifest.classes, Where(field=candidate_field(task)))
-    return SklearnPredictor(manifest, pipeline, positions)
+    return SklearnPredictor(manifest, pipeline, positions), len(rows)
 
 
 def _space(candidate: Retrain) -> tuple[str, ...]:

@@ -134,4 +134,4 @@ def _record_failure(context: Context, error: Exception) -> None:
 def failure_of(failure: StepError) -> UpkeepError:
     """The exception again, from its record."""
     kind = getattr(errors, failure.error, UpkeepError)
-    return kind(problems=failure.problems)  # type: ignore[no-any-return]
+    return kind(problems=failure.problems)

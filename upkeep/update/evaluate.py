@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from upkeep.evaluation.result import Evaluation, Scores
 from upkeep.models.folder import load
 from upkeep.models.manifest import Predictor
 from upkeep.registry.registry import Registry
-from upkeep.spec.model import Ensemble, ModelSpec
+from upkeep.spec.model import ModelSpec
 from upkeep.training.task import TrainingTask
-from upkeep.training.train import train
+from upkeep.training.train import refit
 from upkeep.update import trained
 from upkeep.update.context import ArtifactLike, Context, step
 
@@ -48,19 +47,17 @@ def evaluate(
 ) -> str:
     spec, registry = context.spec, context.registry
     rows = Prepared(Path(prepared.path))
-    with tempfile.TemporaryDirectory(prefix="upkeep-evaluate-") as name:
-        work = Path(name)
-        inputs = [
-            _candidate(registry, work, spec, candidate, record)
-            for candidate, record in trained.get_all(registry, _in_order(spec, candidates)).items()
-        ]
+    with tempfile.TemporaryDirectory(prefix="upkeep-evaluate-") as folder:
+        work = Path(folder)
+        known = trained.get_all(registry, _in_order(spec, candidates))
+        inputs = [_candidate(registry, work, spec, name, record) for name, record in known.items()]
         result = judge(
             spec,
             rows,
             inputs,
             _champion(registry, work, spec, champion) if champion else None,
             seed=spec.seed,
-            retrain=lambda chosen: _retrain(spec, rows, chosen, work),
+            retrain=lambda chosen: _retrain(spec, rows, known[chosen]),
             curve_seconds=CURVE_SECONDS,
             clock=time.perf_counter,
             progress=context.progress,
@@ -120,57 +117,14 @@ def _champion(registry: Registry, work: Path, spec: ModelSpec, version: str) -> 
     )
 
 
-class _Portion(Prepared):
-    """The prepared rows with only some of the training ones: whole split keys, by their hash, and some periods."""
-
-    def __init__(self, whole: Prepared, portion: Portion) -> None:
-        super().__init__(whole.path)
-        self._portion = portion
-
-    def batches(
-        self,
-        *,
-        parts: Sequence[str] = ("train",),
-        periods: Sequence[str] | None = None,
-        columns: Sequence[str] | None = None,
-        batch_rows: int = 65536,
-    ) -> Iterator[Any]:
-        if self._portion.periods is not None:
-            periods = [p for p in (periods or self.periods) if p in self._portion.periods]
-        names = list(columns) if columns is not None else self.schema.names
-        read = list(dict.fromkeys([*names, "_group"]))
-        for batch in super().batches(parts=parts, periods=periods, columns=read, batch_rows=batch_rows):
-            kept = batch.filter(pa.array(_in_share(batch.column("_group").to_numpy(), self._portion.share)))
-            if kept.num_rows:
-                yield kept.select(names)
-
-
-def _in_share(groups: Any, share: float) -> Any:
-    """Which split keys belong to a share of all: by a hash of their hash, so that shares lie within each other."""
-    mixed = groups.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53 < share
-
-
-def _retrain(spec: ModelSpec, rows: Prepared, chosen: str, work: Path) -> RetrainOn | None:
-    """Trains the chosen candidate's recipe on a portion of its rows; ensembles have no rows of their own."""
-    candidate = next(c for c in spec.candidates if c.name == chosen)
-    if isinstance(candidate, Ensemble):
-        return None
-    count = iter(range(1000))
+def _retrain(spec: ModelSpec, rows: Prepared, record: trained.TrainedCandidate) -> RetrainOn:
+    """Trains the chosen candidate's recipe, with the parameters it ended up with, on a portion of its rows."""
+    candidate = next(c for c in spec.candidates if c.name == record.result.candidate)
+    task = TrainingTask(candidate=candidate, spec=spec, prepared=rows, seed=spec.seed)
 
     def on(portion: Portion) -> Retrained | None:
-        folder = work / f"portion-{next(count)}"
-        task = TrainingTask(
-            candidate=candidate,
-            spec=spec,
-            prepared=_Portion(rows, portion),
-            seed=spec.seed,
-            state=None,
-            members={},
-            progress=lambda *_: None,
-        )
-        result = train(task, folder, folder.with_name(folder.name + "-state"))
-        return Retrained(predictor=load(folder, allowed=spec.estimators), rows=result.rows)
+        found = refit(task, params=record.result.params, periods=portion.periods, fraction=portion.share)
+        return Retrained(predictor=found[0], rows=found[1]) if found else None
 
     return on
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from upkeep.data.prepared import Prepared
+from upkeep.errors import ModelError, Problem, Where
 from upkeep.models.folder import folder_size, read_manifest
 from upkeep.spec.model import Ensemble
 from upkeep.training.task import TrainingTask
@@ -37,19 +39,19 @@ def train(
         folders = {member: registry.get_model(digest, work / digest) for member, digest in digests.items()}
         state = registry.get_state(candidate, states[candidate], work / "state") if candidate in states else None
         out, state_out = work / "model", work / "state-out"
-        result = fit(
-            TrainingTask(
-                candidate=chosen,
-                spec=spec,
-                prepared=Prepared(Path(prepared.path)),
-                seed=spec.seed,
-                state=state,
-                members=folders,
-                progress=context.progress,
-            ),
-            out,
-            state_out,
+        task = TrainingTask(
+            candidate=chosen,
+            spec=spec,
+            prepared=Prepared(Path(prepared.path)),
+            seed=spec.seed,
+            state=state,
+            members=folders,
+            progress=context.progress,
         )
+        try:
+            result = fit(task, out, state_out)
+        except ModelError as error:  # the folder it names is a temporary one: name the candidate
+            raise ModelError(problems=tuple(_of_candidate(candidate, problem) for problem in error.problems)) from error
         digest = registry.put_model(out)
         if state_out.exists():
             registry.put_state(candidate, state_out)
@@ -64,3 +66,7 @@ def train(
     model.metadata.update(digest=digest, framework="scikit-learn", candidate=candidate)
     metrics.metadata.update(rows=float(result.rows), seconds=float(result.seconds))
     return trained.put(registry, record)
+
+
+def _of_candidate(candidate: str, problem: Problem) -> Problem:
+    return replace(problem, where=Where(field=f"candidates[{candidate}]"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from upkeep.pipelines.compile import compile_pipeline
 from upkeep.pipelines.update import training_order
+
 from upkeep.spec.load import load
 from upkeep.spec.model import Candidate, Ensemble, Retrain
 

@@ -211,8 +211,10 @@ def test_members_come_before_the_ensemble() -> None:
 def test_refit_learns_from_fewer_rows(tmp_path: Path, candidate: Any) -> None:
     given = task(tmp_path, candidate)
     held_out = given.prepared.table(parts=("held_out",))
-    predictor = refit(given, params={"C": 0.5}, periods=("2024-01",), fraction=0.5)
-    assert predictor is not None
+    found = refit(given, params={"C": 0.5}, periods=("2024-01",), fraction=0.5)
+    assert found is not None
+    predictor, rows = found
+    assert 0 < rows < given.prepared.count(parts=("train",), periods=("2024-01",))
     assert predictor.predict_proba(held_out).shape == (held_out.num_rows, 2)
     half, whole = (read_rows(given.prepared, fraction=share) for share in (0.5, 1.0))
     assert 0.3 < len(half) / len(whole) < 0.7
