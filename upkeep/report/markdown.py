@@ -50,7 +50,7 @@ def _differences(paired: Paired) -> list[str]:
 
 def _values(row_set: str, scores: Scores) -> list[str]:
     rows = []
-    for metric, value in scores.metrics.items():
+    for metric, value in words.in_order(scores.metrics).items():
         spread = scores.intervals.get(metric)
         rows.append((escape(words.metric_name(metric)), words.interval(spread) if spread else words.number(value)))
     title = f"On {escape(words.ROW_SETS.get(row_set, row_set))}: {words.plural(scores.rows, 'row')}"

@@ -58,6 +58,7 @@ def web(address: str) -> bool:
 
 _FILTERS: tuple[Callable[..., object], ...] = (
     words.number,
+    words.fixed,
     words.signed,
     words.count,
     words.percent,
@@ -71,6 +72,7 @@ _FILTERS: tuple[Callable[..., object], ...] = (
     words.listing,
     words.span,
     words.label,
+    words.in_order,
     words.metric_name,
     words.metric_meaning,
     words.finding_word,

@@ -53,6 +53,18 @@ class Confusion:
 
 
 @dataclass(frozen=True)
+class FairnessColumn:
+    column: str
+    results: tuple[FairnessResult, ...]
+    asked: bool
+    """The gate has a limit for one of the measures."""
+    same_groups: bool
+    """All measures judged the same groups."""
+    by_group: dict[str, dict[str, float | None]]
+    scale: bars.Scale
+
+
+@dataclass(frozen=True)
 class EvaluationParts:
     evaluation: Evaluation
     classes: tuple[str, ...]
@@ -74,7 +86,8 @@ class EvaluationParts:
     small_slices: tuple[SliceResult, ...]
     slice_scale: bars.Scale
     slice_limit: float | None
-    fairness: tuple[tuple[FairnessResult, bars.Scale], ...]
+    fairness: tuple[FairnessColumn, ...]
+    """Those with a limit first."""
     importance: tuple[Importance, ...]
     importance_scale: bars.Scale
     by_rows: Markup | None
@@ -133,6 +146,24 @@ def _asked(view: UpdateView, row_set: str) -> dict[str, float]:
         return {}
     metric = str(view.gate.better.metric)
     return {"new": {metric: view.gate.better.by}, "old": {metric: -view.gate.old.worse_by_at_most}}.get(row_set, {})
+
+
+def _fairness(results: Sequence[FairnessResult]) -> tuple[FairnessColumn, ...]:
+    columns = []
+    for column in dict.fromkeys(found.column for found in results):
+        own = tuple(found for found in results if found.column == column)
+        intervals = [interval for found in own for interval in (found.candidate, found.champion)]
+        columns.append(
+            FairnessColumn(
+                column=column,
+                results=own,
+                asked=any(found.limit is not None for found in own),
+                same_groups=len({(found.judged, found.too_small) for found in own}) == 1,
+                by_group=next((found.by_group for found in own if found.by_group), {}),
+                scale=bars.interval_scale(intervals, [found.limit for found in own]),
+            )
+        )
+    return tuple(sorted(columns, key=lambda found: not found.asked))
 
 
 def _primary(evaluation: Evaluation) -> str | None:
@@ -198,10 +229,7 @@ def evaluation_parts(view: UpdateView, evaluation: Evaluation) -> EvaluationPart
         small_slices=tuple(found for found in evaluation.slices if found.finding == "insufficient"),
         slice_scale=bars.interval_scale([found.difference for found in clear], [limit]),
         slice_limit=limit,
-        fairness=tuple(
-            (found, bars.interval_scale([found.candidate, found.champion], [found.limit]))
-            for found in evaluation.fairness
-        ),
+        fairness=_fairness(evaluation.fairness),
         importance=tuple(sorted(evaluation.importance, key=lambda found: -_importance(found))),
         importance_scale=bars.scale(
             [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import TypeVar
 
 from upkeep.evaluation.result import Interval
 
+T = TypeVar("T")
 UNKNOWN = "not known"
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 MINUS = "\N{MINUS SIGN}"
@@ -83,6 +85,12 @@ FINDING_WORDS = {
 }
 
 
+def in_order(values: Mapping[str, T], order: Iterable[str] = (*METRIC_NAMES, "champion", "candidate")) -> dict[str, T]:
+    """The same items, those in ``order`` first: a record read back has lost the order it was written in."""
+    names = [name for name in order if name in values]
+    return {name: values[name] for name in (*names, *(name for name in values if name not in names))}
+
+
 def metric_name(metric: str) -> str:
     """``roc_auc`` → ``ROC AUC``; an unknown metric in plain words."""
     return METRIC_NAMES.get(metric, metric.replace("_", " ").capitalize())
@@ -142,6 +150,12 @@ def number(value: float | None, digits: int = 3) -> str:
     if float(text.replace(",", "")) == 0:
         text = text.lstrip("-")
     return text.replace("-", MINUS)
+
+
+def fixed(value: float, digits: int = 3) -> str:
+    """A figure with ``digits`` decimals, however small it is."""
+    text = f"{value:.{digits}f}"
+    return (text if float(text) else text.lstrip("-")).replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 3) -> str:

@@ -79,3 +79,9 @@ def test_what_is_shortened_fits_on_one_line(text: str, width: int) -> None:
     assert len(short) <= width
     assert len(short.splitlines()) <= 1
     short.encode()
+
+
+def test_items_come_back_in_their_order() -> None:
+    read_back = {"brier": 1, "f1": 2, "mine": 3, "accuracy": 4}
+    assert list(words.in_order(read_back).items()) == [("accuracy", 4), ("f1", 2), ("brier", 1), ("mine", 3)]
+    assert list(words.in_order({"candidate": 1, "champion": 2})) == ["champion", "candidate"]
