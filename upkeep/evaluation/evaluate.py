@@ -151,9 +151,8 @@ def evaluate(
                 confidence=gate_rules.better.confidence,
                 resamples=gate_rules.resamples,
                 seed=seed,
-            )
-            if both
-            else (),
+                champion="champion" if both else None,
+            ),
             fairness=fairness_results(
                 judged,
                 gate_rules.fairness,

@@ -97,7 +97,7 @@ def _verdict(evidence: Evidence, reasons: list[Reason], summary: str) -> Verdict
             "fail": f"{evidence.candidate} is rejected{against}",
             "insufficient": f"There is not enough evidence for {evidence.candidate}{against}",
         }[verdict]
-        summary = f"{opening}: {deciding}"
+        summary = f"{opening}. {deciding}"
     return Verdict(verdict=verdict, summary=summary, case=evidence.case, reasons=tuple(reasons))
 
 

@@ -74,7 +74,8 @@ class SliceResult:
     value: str
     rows: int
     positives: int | None
-    finding: Literal["better", "worse", "same", "insufficient"]
+    finding: Literal["better", "worse", "same", "alone", "insufficient"]
+    """``alone``: measured, with no champion to compare with."""
     reason: str
     champion: dict[str, float | None]
     candidate: dict[str, float | None]

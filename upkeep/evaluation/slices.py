@@ -43,18 +43,20 @@ def slice_results(
     confidence: float,
     resamples: int,
     seed: int,
-    champion: str = "champion",
+    champion: str | None = "champion",
     candidate: str = "candidate",
 ) -> tuple[SliceResult, ...]:
     """Each value of each column, most rows first: both models' metrics and the paired difference of ``metric``.
 
     The finding is ``better`` or ``worse`` when the difference's whole interval lies on that side of zero, ``same``
-    when it holds zero, ``insufficient`` below ``min_rows`` or where no interval can be given.
+    when it holds zero, ``insufficient`` below ``min_rows`` or where no interval can be given. With no ``champion``
+    the candidate is measured ``alone``.
     """
     results: list[SliceResult] = []
     for column in columns:
         for value, part in by_value(rows, column):
-            sample = Sample(part, (champion, candidate), resamples=resamples, seed=seed)
+            models = (candidate,) if champion is None else (champion, candidate)
+            sample = Sample(part, models, resamples=resamples, seed=seed)
             results.append(_judge(sample, column, value, metric, min_rows=min_rows, confidence=confidence))
         values, number = others(rows, column)
         if values:
@@ -76,13 +78,16 @@ def slice_results(
 
 def _judge(sample: Sample, column: str, value: str, metric: str, *, min_rows: int, confidence: float) -> SliceResult:
     part = sample.rows
-    first, second = ({name: sample.value(name, model) for name in COMPARED} for model in sample.models)
+    *compared, second = ({name: sample.value(name, model) for name in COMPARED} for model in sample.models)
+    first = compared[0] if compared else {}
     enough = len(part) >= min_rows
-    interval = sample.difference(metric, confidence).difference if enough else None
+    interval = sample.difference(metric, confidence).difference if enough and compared else None
     if not enough:
         finding, reason = "insufficient", f"{len(part):,} rows, below {min_rows:,}: not judged"
-    elif first[metric] is None or second[metric] is None:
+    elif (compared and first[metric] is None) or second[metric] is None:
         finding, reason = "insufficient", f"{metric} is not defined on these {len(part):,} rows: not judged"
+    elif not compared:
+        finding, reason = "alone", f"{metric} {second[metric]:.3f}; there is no champion to compare with"
     elif interval is None:
         finding, reason = (
             "insufficient",
@@ -103,7 +108,7 @@ def _judge(sample: Sample, column: str, value: str, metric: str, *, min_rows: in
         value=value,
         rows=len(part),
         positives=None if part.positive is None else int((part.truth == part.positive).sum()),
-        finding=finding,  # type: ignore[arg-type]  # one of the four literals above
+        finding=finding,  # type: ignore[arg-type]  # one of the literals above
         reason=reason,
         champion=first,
         candidate=second,

@@ -106,6 +106,8 @@ class Metadata:
     """One sentence for people."""
     owner: str = ""
     """Who answers for the model: a team or an address."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the figures must know of this data, a sentence each; the update page shows them."""
 
 
 @dataclass(frozen=True, kw_only=True)

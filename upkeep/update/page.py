@@ -51,7 +51,7 @@ def view_of(
         owner=spec.metadata.owner,
         started=started if len(stamp) > 15 and stamp[15] == "Z" else None,
         finished=record.finished,
-        notes=summary.warnings,
+        notes=spec.metadata.notes,
         split_note=split_note(spec),
         gate=spec.gate,
         dataset=dataset,
