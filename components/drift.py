@@ -10,6 +10,7 @@ def drift(
     spec: str,
     spec_digest: str,
     dataset_digest: str,
+    seen: str,
     champion: str,
     prepared: Input[Dataset],
     report: Output[Artifact],

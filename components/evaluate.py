@@ -10,6 +10,7 @@ def evaluate(
     spec: str,
     spec_digest: str,
     dataset_digest: str,
+    seen: str,
     champion: str,
     candidates: dict,  # type: ignore[type-arg]
     prepared: Input[Dataset],

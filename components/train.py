@@ -10,6 +10,7 @@ def train(
     spec: str,
     spec_digest: str,
     dataset_digest: str,
+    seen: str,
     champion: str,
     candidate: str,
     states: dict,  # type: ignore[type-arg]

@@ -13,26 +13,8 @@ from upkeep.components.evaluate import evaluate
 from upkeep.components.preprocess import preprocess
 from upkeep.components.train import train
 
-from upkeep.spec.model import Candidate, Ensemble, ModelSpec
-
-
-def training_order(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
-    """The candidates with every ensemble after its members; otherwise in the order of the spec.
-
-    The spec's check has made sure that members exist and that there is no circle.
-    """
-    ordered: list[Candidate] = []
-    placed: set[str] = {"champion"}
-    waiting = list(candidates)
-    while waiting:
-        ready = [c for c in waiting if not isinstance(c, Ensemble) or placed.issuperset(c.members)]
-        if not ready:
-            names = ", ".join(c.name for c in waiting)
-            raise ValueError(f"these ensembles wait for each other: {names}")
-        ordered += ready
-        placed.update(c.name for c in ready)
-        waiting = [c for c in waiting if c.name not in placed]
-    return tuple(ordered)
+from upkeep.spec.model import Ensemble, ModelSpec
+from upkeep.training.order import training_order
 
 
 def update_pipeline(model: ModelSpec) -> Any:
@@ -54,15 +36,18 @@ def update_pipeline(model: ModelSpec) -> Any:
         known = {"spec": spec, "spec_digest": spec_digest}
         collected = collect(**known, update=update, until=until, accept_changed=accept_changed)
         collected.set_caching_options(False)
-        pinned = {**known, "dataset_digest": collected.outputs["dataset_digest"]}
+        # all that the prepared rows depend on: KFP caches by parameters, not by what an artifact holds
+        data = {name: collected.outputs[name] for name in ("dataset_digest", "seen")}
+        pinned = {**known, **data}
         champion = collected.outputs["champion"]
 
-        prepared = preprocess(**pinned, seen=collected.outputs["seen"], dataset=collected.outputs["dataset"])
+        prepared = preprocess(**pinned, dataset=collected.outputs["dataset"])
         rows = prepared.outputs["prepared"]
         drifted = drift(**pinned, champion=champion, prepared=rows)
 
         trained: dict[str, Any] = {}
-        for candidate in training_order(model.candidates):
+        by_name = {candidate.name: candidate for candidate in model.candidates}
+        for candidate in map(by_name.__getitem__, training_order(model.candidates)):
             members = candidate.members if isinstance(candidate, Ensemble) else ()
             task = train(
                 **pinned,
@@ -77,7 +62,8 @@ def update_pipeline(model: ModelSpec) -> Any:
 
         evaluated = evaluate(**pinned, champion=champion, candidates=trained, prepared=rows)
         deployed = deploy(
-            **pinned,
+            **known,
+            dataset_digest=data["dataset_digest"],
             update=update,
             champion=champion,
             candidates=trained,

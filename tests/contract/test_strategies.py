@@ -29,8 +29,9 @@ from upkeep.spec.model import (
     Preprocess,
     Retrain,
 )
+from upkeep.training.order import training_order
 from upkeep.training.task import TrainingResult, TrainingTask
-from upkeep.training.train import train, training_order
+from upkeep.training.train import train
 
 LINEAR, TREES = "sklearn.linear_model", "sklearn.ensemble"
 CANDIDATES: tuple[Candidate, ...] = (

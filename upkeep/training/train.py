@@ -13,7 +13,7 @@ import pyarrow as pa
 from upkeep.errors import ModelError, Where
 from upkeep.models.folder import SklearnPredictor, class_positions, load, save_sklearn
 from upkeep.models.manifest import Predictor
-from upkeep.spec.model import Candidate, Custom, Ensemble, Incremental, Retrain
+from upkeep.spec.model import Custom, Ensemble, Incremental, Retrain
 from upkeep.training.custom import custom, fit_custom
 from upkeep.training.ensemble import ensemble
 from upkeep.training.fit import candidate_field, without_outliers
@@ -22,7 +22,7 @@ from upkeep.training.retrain import Fitted, fit_rows, retrain, window
 from upkeep.training.rows import read_rows
 from upkeep.training.task import TrainingResult, TrainingTask, Trial
 
-__all__ = ["TrainingResult", "TrainingTask", "Trial", "refit", "train", "training_order"]
+__all__ = ["TrainingResult", "TrainingTask", "Trial", "refit", "train"]
 
 SAMPLE_ROWS = 256
 """Rows on which a model that was just written must answer as it did before."""
@@ -101,23 +101,6 @@ def refit(
 
 def _space(candidate: Retrain) -> tuple[str, ...]:
     return tuple(candidate.search.space) if candidate.search else ()
-
-
-def training_order(candidates: tuple[Candidate, ...]) -> tuple[str, ...]:
-    """The names in an order in which every ensemble comes after its members; otherwise as in the spec."""
-    waiting = {c.name: set(c.members) if isinstance(c, Ensemble) else set() for c in candidates}
-    order: list[str] = []
-    while waiting:
-        ready = next((name for name, needs in waiting.items() if not needs & waiting.keys()), None)
-        if ready is None:
-            raise ModelError(
-                f"{' and '.join(waiting)} are members of one another",
-                where=Where(field="candidates"),
-                fix="leave one of them out of the other's members",
-            )
-        order.append(ready)
-        del waiting[ready]
-    return tuple(order)
 
 
 def _verify(task: TrainingTask, pipeline: Any, out: Path) -> None:

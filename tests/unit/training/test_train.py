@@ -25,9 +25,10 @@ from upkeep.spec.model import (
     Target,
 )
 from upkeep.training.custom import CustomTask
+from upkeep.training.order import training_order
 from upkeep.training.rows import labels, read_rows
 from upkeep.training.task import TrainingTask
-from upkeep.training.train import refit, train, training_order
+from upkeep.training.train import refit, train
 
 SGD = "sklearn.linear_model.SGDClassifier"
 
