@@ -8,7 +8,8 @@ State folder::
 
 Only rows it has not learned yet are new, whichever file or period brings them. The preprocessing is fitted once, on
 the rows of the first time, and stays as it was: to learn new categories and scales, train anew. A state that no longer
-fits (other columns, classes or parameters, or rows that are held out by now) is left, and the candidate starts anew.
+fits (other columns, classes or parameters, or learned rows that are held out by now or equal one that is) is left, and
+the candidate starts anew.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upkeep import records
-from upkeep.data.split import HELD_OUT, VALIDATION
+from upkeep.data.split import HELD_OUT, KEPT_OUT, VALIDATION
 from upkeep.errors import IntegrityError, SpecError, UpkeepError, Where
 from upkeep.models import skops_file
 from upkeep.spec.model import Incremental
@@ -106,8 +107,10 @@ def _continue(task: TrainingTask, notes: list[str]) -> tuple[Any | None, State, 
     if state.settings != fresh.settings:
         notes.append("it started anew: columns, classes, preprocessing, split or parameters are not what they were")
         return None, fresh, nothing
-    if np.isin(learned, _row_hashes(task, (VALIDATION, HELD_OUT))).any():
-        notes.append("it started anew: rows that it learned are held out now, or choose among candidates")
+    if np.isin(learned, _row_hashes(task, (VALIDATION, HELD_OUT, KEPT_OUT))).any():
+        notes.append(
+            "it started anew: rows that it learned are held out now, equal rows that are, or choose among candidates"
+        )
         return None, fresh, nothing
     try:
         pipeline = skops_file.load(task.state / PIPELINE, allowed=task.spec.estimators)

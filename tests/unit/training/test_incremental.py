@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.unit.data import make
@@ -100,6 +101,21 @@ def test_a_state_that_does_not_fit_is_left_and_why_is_told(begun: TrainingTask, 
     assert "it started anew" in result.notes[0]
     assert result.rows == begun.prepared.count(parts=("train",))
     assert len(np.load(tmp_path / "s2" / LEARNED)) == result.rows
+
+
+def test_a_learned_row_whose_content_is_held_out_later_is_not_gone_on_from(begun: TrainingTask, tmp_path: Path) -> None:
+    assert begun.state is not None
+    learned = set(np.load(begun.state / LEARNED).tolist())
+    row = make.table(150, seed=0, first=0, start="2024-01-01", days=28)
+    again = row.set_column(0, "id", pa.array([f"again-{n}" for n in range(150)]))
+    make.write(again, tmp_path / "data" / "period=2024-03" / "again.parquet")
+    more = make.prepared(tmp_path, begun.spec, out=tmp_path / "more")
+    kept_out = set(more.table(parts=("kept_out",), columns=["_row"]).column(0).to_pylist())
+    assert kept_out & learned  # content that training learned under another id is held out now
+    result = _go_on(replace(begun, prepared=more), tmp_path)
+    assert not result.warm_started
+    assert "it started anew" in result.notes[0]
+    assert not kept_out & set(np.load(tmp_path / "s2" / LEARNED).tolist())
 
 
 def test_an_estimator_without_partial_fit_is_refused(begun: TrainingTask, tmp_path: Path) -> None:
