@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,8 @@ def init(
 ) -> Inferred:
     """Write a spec for ``data`` (a file, folder or s3:// address) to ``path``; what was guessed.
 
+    A relative ``data`` starts from the working folder; the spec says it relative to its own.
+
     Raises :class:`InputError` where ``path`` exists and ``force`` is not given; :class:`DataError` for unreadable data.
     """
     from upkeep.data.infer import infer, render
@@ -58,10 +60,18 @@ def init(
             "the file is there already", where=Where(file=str(path)), fix="name another with --to, or use --force"
         )
     made = infer(data, target=target, name=name, positive=positive)
+    made = replace(made, spec={**made.spec, "data": {**made.spec["data"], "source": _seen_from(path.parent, data)}})
     partial = path.with_name(path.name + ".partial")
     partial.write_text(render(made), encoding="utf-8")
     partial.replace(path)
     return made
+
+
+def _seen_from(folder: Path, data: str) -> str:
+    """``data``, a path relative to the working folder, as the specs in ``folder`` say it; the rest stays as it is."""
+    if "://" in data or Path(data).is_absolute() or folder.absolute() == Path.cwd():
+        return data
+    return os.path.relpath(Path(data).absolute(), folder.absolute())
 
 
 @dataclass(frozen=True, kw_only=True)

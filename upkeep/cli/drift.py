@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from upkeep.cli.main import output_option, spec_option
-from upkeep.cli.show import console, number, show_json, table
+from upkeep.cli.show import console, hanging, number, show_json, table
 
 if TYPE_CHECKING:
     from upkeep.drift.result import DriftReport
@@ -55,21 +55,26 @@ def show_report(report: DriftReport, page: Path | None) -> None:
 
     out = console()
     colour = {"drift": "red", "stable": "green", "insufficient": "yellow"}
-    out.print(f"[bold {colour[report.finding]}]{report.finding}[/]  {escape(report.summary)}")
-    rows = table("column", "finding", "effect", "threshold", "p (adjusted)", "why", right=("effect", "threshold"))
+    out.print(hanging(f"[bold {colour[report.finding]}]{report.finding}[/] ", escape(report.summary)))
+    names = ("column", "finding", "effect", "threshold", "p (adjusted)", "new values")
+    rows = table(*names, right=("effect", "threshold", "p (adjusted)"))
     for column in report.columns:
         adjusted = column.adjusted_p_value
+        listed = ", ".join(column.new_categories[:3]) + (", …" if len(column.new_categories) > 3 else "")
         rows.add_row(
             escape(column.column),
             f"[{colour[column.finding]}]{column.finding}[/]",
             number(column.effect),
             number(column.threshold),
             "–" if adjusted is None else f"{adjusted:.2g}",
-            escape(column.reason),
+            escape(listed),
         )
     out.print(rows)
+    for column in report.columns:
+        if column.finding == "insufficient":
+            out.print(hanging(f"{escape(column.column)}: ", escape(column.reason)))
     for part in (report.two_sample, report.decay):
         if part:
             out.print(f"{escape(part.reason)}")
     if page:
-        out.print(f"page     {page}")
+        out.print(f"page     {escape(str(page))}", soft_wrap=True)

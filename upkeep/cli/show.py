@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from upkeep.errors import Problem, UpkeepError
 
 COLOURS = {"pass": "green", "fail": "red", "insufficient": "yellow", "error": "red", "warning": "yellow"}
 SIGNS = {"pass": "✓", "fail": "✗", "insufficient": "?", "note": "·", "better": "✓", "worse": "✗", "same": "·"}
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def show_json(record: Any) -> None:
@@ -52,15 +54,31 @@ def console(*, stderr: bool = False) -> Any:
     return Console(highlight=False, stderr=stderr)
 
 
-def table(*columns: str, right: tuple[str, ...] = ()) -> Any:
-    """A light rich table; columns named in ``right`` are right-aligned."""
+def table(*columns: str, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Any:
+    """A light rich table; columns named in ``right`` are right-aligned, the cells of those in ``whole`` never wrap."""
     from rich import box
     from rich.table import Table
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True, header_style="bold")
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in whole)
     return made
+
+
+def hanging(*columns: str) -> Any:
+    """A rich grid of one row whose last cell wraps below itself, not below the first ones."""
+    from rich.table import Table
+
+    made = Table.grid(padding=(0, 1), pad_edge=False)
+    for name in columns:
+        made.add_column(no_wrap=name is not columns[-1])
+    made.add_row(*columns)
+    return made
+
+
+def short(text: str) -> str:
+    """A digest by its first twelve digits; other text as it is."""
+    return text[:12] if _DIGEST.fullmatch(text) else text
 
 
 def number(value: float | None, digits: int = 3) -> str:

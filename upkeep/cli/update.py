@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upkeep.cli.main import output_option, spec_option
-from upkeep.cli.show import COLOURS, SIGNS, console, show_json
+from upkeep.cli.show import COLOURS, SIGNS, console, hanging, show_json
 
 if TYPE_CHECKING:
     from upkeep.update.record import UpdateRecord
@@ -58,13 +58,16 @@ def show_record(record: UpdateRecord) -> None:
     out.print(f"[bold {colour}]{SIGNS[verdict.verdict]} {verdict.verdict}[/]  {_safe(verdict.summary)}")
     for reason in verdict.reasons:
         style = COLOURS.get(reason.finding, "dim")
-        out.print(f"  [{style}]{SIGNS[reason.finding]}[/] [dim]{_safe(reason.rule)}[/]  {_safe(reason.text)}")
+        out.print(
+            hanging(f"  [{style}]{SIGNS[reason.finding]}[/]", f"[dim]{_safe(reason.rule)}[/]  {_safe(reason.text)}")
+        )
     if record.drift:
-        out.print(f"drift    {_safe(record.drift)}")
-    out.print(f"outcome  {_safe(record.message)}")
+        out.print(hanging("drift   ", _safe(record.drift)))
+    out.print(hanging("outcome ", _safe(record.message)))
+    # paths stay whole, so that they can be copied
     if record.commit:
-        out.print(f"commit   {record.commit[:12]} in {_safe(record.repository)}")
-    out.print(f"page     {_safe(record.page)}")
+        out.print(f"commit   {record.commit[:12]} in {_safe(record.repository)}", soft_wrap=True)
+    out.print(f"page     {_safe(record.page)}", soft_wrap=True)
 
 
 def _safe(text: str) -> str:

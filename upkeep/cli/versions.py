@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from upkeep.cli.main import output_option, spec_option
-from upkeep.cli.show import console, number, show_json, table
+from upkeep.cli.show import console, hanging, number, short, show_json, table
 
 if TYPE_CHECKING:
     from upkeep.registry.card import Card
@@ -43,19 +43,17 @@ def list_(spec_path: str, output: str) -> None:
     if not listed.cards:
         click.echo("no version yet; `upkeep run` makes the first")
         return
-    rows = table(
-        "version", "serves", "created", "candidate", "learned until", "rows", "f1", "digest", right=("rows", "f1")
-    )
+    metric = api.load_spec(spec_path).gate.better.metric
+    names = ("version", "serves", "created", "candidate", "until", metric, "digest")
+    rows = table(*names, right=(metric,), whole=("version", "serves", "created", "until", "digest"))
     for card in listed.cards:
-        scores = _headline(card)
         rows.add_row(
             card.version,
             listed.role(card.version),
             card.created[:16].replace("T", " "),
             card.trained.candidate,
             card.trained.until or "–",
-            "–" if card.trained.rows is None else f"{card.trained.rows:,}",
-            number(scores.get("f1")),
+            number(_headline(card).get(metric)),
             card.digest[:12],
         )
     console().print(rows)
@@ -89,11 +87,11 @@ def show(version: str, spec_path: str, output: str) -> None:
         return
     out = console()
     trained = card.trained
-    rows = table("", "")
+    rows = table("name", "value", whole=("name",))
     rows.show_header = False
     for name, value in (
         ("version", f"{card.model} {card.version}, created {card.created}"),
-        ("bytes", f"models/{card.digest} ({card.size_bytes:,} bytes)"),
+        ("digest", f"{card.digest} ({card.size_bytes:,} bytes)"),
         ("trained", f"{trained.candidate} ({trained.strategy}) on {_known(trained.rows)} rows, seed {trained.seed}"),
         (
             "learned from",
@@ -112,9 +110,10 @@ def show(version: str, spec_path: str, output: str) -> None:
     out.print(rows)
     for row_set, scores in card.scores.items():
         shown = ", ".join(f"{name} {number(value)}" for name, value in scores.metrics.items())
-        out.print(f"[dim]{row_set} held-out rows ({scores.rows:,})[/]  {shown}")
+        out.print(f"[dim]{row_set} held-out rows ({scores.rows:,})[/]")
+        out.print(hanging("  ", shown))
     if card.verdict:
-        out.print(f"[dim]verdict[/]  {card.verdict.verdict}: {escape(card.verdict.summary)}")
+        out.print(hanging("[dim]verdict[/] ", f"{card.verdict.verdict}: {escape(card.verdict.summary)}"))
 
 
 def _known(rows: int | None) -> str:
@@ -171,6 +170,7 @@ def diff(version: str, other: str, spec_path: str, output: str) -> None:
         show_json([{"field": name, version: a, other: b} for name, a, b in found])
         return
     rows = table("field", version, other)
+    rows.columns[0].min_width = min(40, max((len(name) for name, _, _ in found), default=0))
     for name, a, b in found:
         rows.add_row(escape(name), escape(_text(a)), escape(_text(b)))
     console().print(rows if found else f"{version} and {other} do not differ")
@@ -179,7 +179,7 @@ def diff(version: str, other: str, spec_path: str, output: str) -> None:
 def _text(value: object) -> str:
     if value is None:
         return "–"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else short(str(value))
 
 
 @click.command()

@@ -1,0 +1,36 @@
+"""Tables and paragraphs in a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from upkeep.cli.show import hanging, short, table
+
+
+def shown(what: object) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=80, highlight=False).print(what)
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_cells_that_must_stay_whole_do() -> None:
+    rows = table("version", "note", "digest", whole=("version", "digest"))
+    rows.add_row("v1", "a long note, " * 12, "59ebbe841fb9")
+    lines = shown(rows)
+    assert any("59ebbe841fb9" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_paragraph_hangs_below_its_own_beginning() -> None:
+    first, second, *_ = shown(hanging("drift   ", "words " * 30))
+    assert first.startswith("drift    words")
+    assert second.startswith("         words")
+
+
+def test_digests_are_shortened_and_nothing_else() -> None:
+    assert short("ab" * 32) == "ab" * 6
+    assert short("0f" * 20) == "0f" * 6
+    for text in ("2013-01, 2013-02", "boosting", "a" * 63, "g" * 64, ""):
+        assert short(text) == text
