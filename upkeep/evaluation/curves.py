@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from upkeep.data.dataset import period_order
 from upkeep.evaluation.answers import Answers, Rows
 from upkeep.evaluation.metrics import Codes
 from upkeep.evaluation.paired import Sample
@@ -218,12 +219,12 @@ def _by_age(
     """The champion, where it is old enough; otherwise a stand-in: the same recipe, stopped at an earlier period."""
     rows, metric = judge.rows, judge.metric
     present = rows.present
-    ages = [period for period in present if champion_until is not None and period > champion_until]
+    ages = _after(present, champion_until) if champion_until is not None else []
     old: Answers | None = rows.answers.get("champion")
     who = f"The champion (learned until {champion_until})"
     if old is None or len(ages) < LEAST_AGES:
         stop = max(1, len(learned) // 3)
-        later = [period for period in present if len(learned) and period > learned[stop - 1]]
+        later = _after(present, learned[stop - 1]) if learned else []
         made = make(Portion(periods=tuple(learned[:stop]))) if len(later) >= LEAST_AGES else None
         if made is not None:
             old, ages, who = made.answers, later, f"The same recipe, stopped at {learned[stop - 1]}"
@@ -258,6 +259,10 @@ def _by_age(
     if slope.high < worth / losses[-1][0]:
         return points, f"{start} It does not lose {worth:g} in {losses[-1][0]} periods: updating less often is enough."
     return points, f"{start} Whether age costs anything is not beyond doubt; watch decay, and update when it shows."
+
+
+def _after(periods: Sequence[str], until: str) -> list[str]:
+    return [period for period in periods if period_order(period) > period_order(until)]
 
 
 def trend(losses: Sequence[tuple[int, Interval]]) -> Interval:

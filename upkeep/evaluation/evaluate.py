@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from upkeep.data.dataset import period_order
 from upkeep.data.kinds import Column
 from upkeep.data.prepared import Prepared
 from upkeep.evaluation.answers import Rows, ask, collect, reason_of, sample_table, union_of_classes
@@ -133,7 +134,7 @@ def evaluate(
     answer: Curves | None = None
     if chosen is not None:
         progress("comparing", None)
-        sets = _RowSets.of(spec, prepared, rows, champion if "champion" in models else None)
+        sets = _RowSets.of(spec, rows, champion if "champion" in models else None)
         measured = _measure(spec, sets, models, seed)
         judged = sets.all if sets.champion_everywhere else sets.decision
         both = "champion" in models
@@ -298,10 +299,15 @@ def _compare(prepared: Prepared, champion: ChampionInput | None, chosen: Candida
             return _Comparison(
                 case,
                 f"What champion {version} learned from is unknown, so any row might flatter it. Declare the newest "
-                "period it may have seen (`upkeep adopt --until PERIOD`); later periods then judge it.",
+                "period it may have seen (`upkeep adopt --trained-until PERIOD`); later periods then judge it.",
             )
         notes.append(
             f"Champion {version} was adopted: only periods after its declared cut-off {champion.until} judge it."
+        )
+    elif champion.other_split:
+        notes.append(
+            f"Champion {version} was trained under another split, so rows that are held out now may have taught it: "
+            f"only periods after {champion.until} judge it."
         )
     return _Comparison(case, notes=tuple(notes))
 
@@ -330,29 +336,31 @@ class _RowSets:
     new: bool
     """The deciding rows are the new ones."""
     champion_everywhere: bool
-    """No row may have taught the champion: it was not adopted."""
+    """No row may have taught the champion: it was not adopted, and was trained under this very split."""
 
     @staticmethod
-    def of(spec: ModelSpec, prepared: Prepared, rows: Rows, champion: ChampionInput | None) -> _RowSets:
+    def of(spec: ModelSpec, rows: Rows, champion: ChampionInput | None) -> _RowSets:
         """``champion``: None where it cannot be asked."""
         every = np.arange(len(rows))
         method = spec.data.split.method
-        if champion is None or method == "random_state":
+        if champion is None:
             return _RowSets(rows, rows, every, None, False, False, True)
-        until = champion.until or ""
-        order = {period: position for position, period in enumerate(prepared.periods)}
+        taught = champion.adopted or champion.other_split
+        if method == "random_state" and not taught:
+            return _RowSets(rows, rows, every, None, False, False, True)
+        taught = taught or method == "prequential"  # there, what is held out once is learned from later
+        until = period_order(champion.until or "")
 
         def newer(period: str) -> bool:
-            return order[period] > order[until] if until in order else period > until
+            return period_order(period) > until
 
         new = rows.in_periods(newer)
-        old = None if champion.adopted else rows.in_periods(lambda period: not newer(period))
+        old = None if taught else rows.in_periods(lambda period: not newer(period))
         kept = np.array([newer(period) for period in rows.periods], dtype=bool)
         at = every[kept[rows.period]] if len(rows) else every
-        expected = not champion.adopted and method == "hash"
         if old is not None and not len(old):
             old = None
-        return _RowSets(rows, new, at, old, expected or old is not None, True, not champion.adopted)
+        return _RowSets(rows, new, at, old, not taught, True, not taught)
 
 
 def _measure(spec: ModelSpec, sets: _RowSets, models: dict[str, Predictor], seed: int) -> _Measured:

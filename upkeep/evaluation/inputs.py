@@ -43,6 +43,8 @@ class ChampionInput:
     until: str | None = None
     """The newest period it may have learned from; for an adopted model the declared cut-off; None: unknown."""
     adopted: bool = False
+    other_split: bool = False
+    """It was trained under another split: rows that are held out now may have taught it."""
     folder: Path | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from evaluation_fakes import FakePredictor, knows, model_spec, prepared_folder
+from tests.unit.evaluation.evaluation_fakes import FakePredictor, knows, model_spec, prepared_folder
 
 from upkeep import records
 from upkeep.data.prepared import Prepared
@@ -154,7 +154,30 @@ def test_an_adopted_champion_is_judged_only_after_its_cut_off(prepared: Prepared
     assert set(made.scores["champion"]) == {"new"}
     unknown = run(prepared, [candidate()], champion(adopted=True, until=None))
     assert unknown.verdict.verdict == "insufficient"
-    assert "--until" in unknown.verdict.summary
+    assert "upkeep adopt --trained-until" in unknown.verdict.summary
+
+
+def test_a_champion_of_another_split_is_judged_only_on_periods_it_did_not_know(prepared: Prepared) -> None:
+    made = run(prepared, [candidate()], champion(other_split=True))
+    assert made.verdict.verdict == "pass"
+    assert [one.row_set for one in made.paired] == ["new"]
+    assert set(made.scores["champion"]) == {"new"}
+    assert any("another split" in reason.text for reason in made.verdict.reasons)
+
+
+@pytest.mark.parametrize("how", [{"adopted": True}, {"other_split": True}])
+def test_one_test_set_for_ever_does_not_decide_on_rows_that_may_have_taught_the_champion(
+    prepared: Prepared, how: dict[str, bool]
+) -> None:
+    made = run(prepared, [candidate()], champion(until="2013-04", **how), model_spec(GATE, method="random_state"))
+    assert made.verdict.verdict == "insufficient"
+    assert made.scores["champion"].keys() <= {"new"}
+
+
+def test_under_prequential_no_period_that_taught_the_champion_judges_it(prepared: Prepared) -> None:
+    made = run(prepared, [candidate()], champion(until="2013-03"), model_spec(GATE, method="prequential"))
+    assert [one.row_set for one in made.paired] == ["new"]
+    assert set(made.by_period["champion"]) == {"2013-04"}
 
 
 def test_no_newer_rows_is_insufficient(prepared: Prepared) -> None:
@@ -264,3 +287,5 @@ def test_periods_keep_the_order_of_the_prepared_rows(tmp_path: Path) -> None:
     assert [rows.periods[code] for code in rows.period] == table.column("_period").to_pylist()
     made = run(prepared, [candidate()], champion(until="week-9"))
     assert made.paired[0].periods == ("week-10",)
+    made = run(prepared, [candidate()], champion(until="week-8"))  # its data is gone: the names' order tells
+    assert made.paired[0].periods == ("week-9", "week-10")
