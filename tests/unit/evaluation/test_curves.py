@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluation_fakes import Rows, answers, binary_rows
+from tests.unit.evaluation.evaluation_fakes import Rows, answers, binary_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -109,7 +109,7 @@ def found(verdict: Verdict, rule: str) -> Reason:
 def test_a_better_candidate_passes_and_the_reasons_carry_the_numbers() -> None:
     verdict = gate(RULES, GOOD)
     assert verdict.verdict == "pass"
-    assert "boosting passes against v2: F1 0.400 → 0.450 on 1,000 new held-out rows in 30 groups" in verdict.summary
+    assert "boosting passes against v2. F1 0.400 → 0.450 on 1,000 new held-out rows in 30 groups" in verdict.summary
     assert {reason.rule for reason in verdict.reasons if reason.finding == "pass"} == {
         "gate.better",
         "gate.old.worse_by_at_most",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from evaluation_fakes import Answers, Rows, binary_rows
+from tests.unit.evaluation.evaluation_fakes import Answers, Rows, binary_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
-from evaluation_fakes import Rows, binary_rows
+from tests.unit.evaluation.evaluation_fakes import Rows, binary_rows
 
 from upkeep.evaluation import slices
 from upkeep.evaluation.result import SliceResult
