@@ -1,6 +1,8 @@
 # Upkeep's commands. A fresh machine needs Python 3.11 and make; `make setup` does the rest.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+# every step of an update is a process of its own: compile a module once, not each time
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup demo test check format bench compile lock clean
 
 PYTHON ?= python3
