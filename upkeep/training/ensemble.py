@@ -59,7 +59,11 @@ def _member(task: TrainingTask, name: str, wanted: Manifest) -> Predictor:
     where = Where(field=f"{candidate_field(task)}.members")
     folder = task.members.get(name)
     if folder is None:
-        message = "there is none yet" if name == CHAMPION else f"its member {name} was not trained"
+        message = (
+            "there is none that no held-out row may have taught"
+            if name == CHAMPION
+            else f"its member {name} was not trained"
+        )
         raise ModelError(message, where=where, fix="look at why the member is missing")
     manifest = read_manifest(folder)
     columns = {column.name: column.kind for column in wanted.columns}

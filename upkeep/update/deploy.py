@@ -77,6 +77,10 @@ def deploy(
     rows = Prepared(Path(prepared.path))
     known = trained.get_all(registry, candidates)
     ours = known.get(result.chosen or "")
+    # before the commit that cites it
+    registry.put_update(context.update, "evaluation.json", records.to_json(result))
+    if found is not None:
+        registry.put_update(context.update, "drift.json", records.to_json(found))
     release = _Release(result.verdict, "not_registered", _kept(champion))
     # both must say so: the parameter is what the pipeline page shows, the record what was measured
     if verdict == "pass" and result.verdict.verdict == "pass" and ours is not None:
@@ -114,9 +118,6 @@ def deploy(
     Path(page.path).write_text(html, encoding="utf-8")
     Path(summary.path).write_text(update_markdown(view), encoding="utf-8")
     registry.put_update(context.update, "page.html", html.encode())
-    if found is not None:
-        registry.put_update(context.update, "drift.json", records.to_json(found))
-    registry.put_update(context.update, "evaluation.json", records.to_json(result))
     registry.put_update(context.update, "record.json", records.to_json(record))
     context.progress(release.message, 1.0)
     return release.outcome
@@ -186,6 +187,8 @@ def _release(
     final = result.verdict
     if proposal.outcome == "champion_changed":
         final = _not(final, "insufficient", "champion", f"{proposal.reason}.")
+    if proposal.outcome == "barred":
+        final = _not(final, "fail", "barred", f"{proposal.reason}.")
     return _Release(final, proposal.outcome, message, card, proposal.commit)
 
 

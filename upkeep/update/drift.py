@@ -21,12 +21,13 @@ from upkeep.drift.profile import baseline_prepared, numbers, profile_prepared
 from upkeep.drift.report import drift_report
 from upkeep.drift.result import Decay, DriftReport, TwoSample
 from upkeep.drift.two_sample import density_ratio, sample_rows, two_sample_test
-from upkeep.errors import InputError, UpkeepError
+from upkeep.errors import InputError, OutsideError, UpkeepError
 from upkeep.models.manifest import Predictor
 from upkeep.registry.card import Card
 from upkeep.registry.registry import Registry
 from upkeep.spec.model import ModelSpec
 from upkeep.update import trained
+from upkeep.update.champion import may_have_learned
 from upkeep.update.context import ArtifactLike, Context, step
 
 KEPT = ("train", "validation", "held_out")
@@ -54,6 +55,7 @@ def drift(
     found = _report(context.spec, context.registry, card, rows, context.progress)
     records.write(Path(report.path), found)
     if found is None:
+        context.progress("nothing to compare with yet, or nothing new", 1.0)
         Path(page.path).write_text("<p>Nothing serves yet, or nothing new arrived: there is nothing to compare.</p>")
         return "insufficient"
     Path(page.path).write_text(drift_page(found), encoding="utf-8")
@@ -149,12 +151,14 @@ def _report(
     roles: dict[str, Any] = {target.name: "target"}
     watched = [Watched(baseline, list(profiles.values()), roles, _values(spec, prepared, sides))]
 
-    predictor = _predictor(spec, registry, card)
-    if predictor is not None and sides.old:
+    # its answers to rows that may have taught it are surer and righter than those to new ones, drift or none
+    fair = bool(sides.old) and not may_have_learned(spec, registry, card)
+    predictor = _predictor(spec, registry, card) if fair else None
+    if predictor is not None:
         progress("asking the champion about the new rows", None)
         watched.append(_predictions(prepared, predictor, sides))
     two_sample = _two_sample(spec, prepared, sides, progress)
-    decay = _decay(spec, prepared, predictor, sides, progress) if predictor is not None and sides.old else None
+    decay = _decay(spec, prepared, predictor, sides, progress) if predictor is not None else None
     return drift_report(watched, spec.drift, reference=reference, periods=sides.new, two_sample=two_sample, decay=decay)
 
 
@@ -163,6 +167,8 @@ def _predictor(spec: ModelSpec, registry: Registry, card: Card) -> Predictor | N
     with tempfile.TemporaryDirectory(prefix="upkeep-champion-") as folder:
         try:
             return trained.predictor(registry, card.digest, Path(folder), spec.estimators)
+        except OutsideError:  # an outage says nothing of the model
+            raise
         except UpkeepError:
             return None
 

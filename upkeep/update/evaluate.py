@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from upkeep import records
 from upkeep.data.prepared import Prepared
-from upkeep.errors import UpkeepError
+from upkeep.errors import OutsideError, UpkeepError
+from upkeep.evaluation.answers import sample_table
 from upkeep.evaluation.curves import Portion
 from upkeep.evaluation.evaluate import evaluate as judge
 from upkeep.evaluation.inputs import CandidateInput, ChampionInput, Retrained, RetrainOn
@@ -24,6 +25,7 @@ from upkeep.spec.model import ModelSpec
 from upkeep.training.task import TrainingTask
 from upkeep.training.train import refit
 from upkeep.update import trained
+from upkeep.update.champion import adopted, other_split
 from upkeep.update.context import ArtifactLike, Context, step
 
 EVALUATION = "evaluation.json"
@@ -83,6 +85,8 @@ def _candidate(
     predictor, failed = None, ""
     try:
         predictor = trained.predictor(registry, record.model, work, spec.estimators)
+    except OutsideError:  # an outage says nothing of the model
+        raise
     except UpkeepError as error:
         failed = str(error)
     return CandidateInput(
@@ -103,6 +107,8 @@ def _champion(registry: Registry, work: Path, spec: ModelSpec, version: str) -> 
     folder = work / "champion" / card.digest
     try:
         predictor = load(registry.get_model(card.digest, folder), allowed=spec.estimators)
+    except OutsideError:
+        raise
     except UpkeepError as error:
         unreadable = str(error)
     return ChampionInput(
@@ -112,7 +118,8 @@ def _champion(registry: Registry, work: Path, spec: ModelSpec, version: str) -> 
         unreadable=unreadable,
         periods=card.trained.periods,
         until=card.trained.until,
-        adopted=card.trained.strategy == "adopted",
+        adopted=adopted(card),
+        other_split=other_split(spec, registry, card),
         folder=folder,
     )
 
@@ -132,10 +139,10 @@ def _retrain(spec: ModelSpec, rows: Prepared, record: trained.TrainedCandidate) 
 def _write_answers(out: Path, rows: Prepared, chosen: Predictor) -> None:
     """Some held-out rows and the judged model's answers to them: what verify holds the stored bytes to."""
     columns = [column.name for column in rows.summary.columns]
-    first = next(rows.batches(parts=("held_out",), columns=columns, batch_rows=VERIFY_ROWS), None)
-    if first is None:
+    held_out = rows.count(parts=("held_out",))
+    if not held_out:
         return
-    table = pa.Table.from_batches([first])
+    table = sample_table(rows, columns, periods=rows.periods, rows=held_out, most=VERIFY_ROWS, seed=0)
     with pa.OSFile(str(out / ROWS), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     np.save(out / ANSWERS, chosen.predict_proba(table))

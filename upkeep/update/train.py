@@ -11,9 +11,10 @@ from upkeep.data.prepared import Prepared
 from upkeep.errors import ModelError, Problem, Where
 from upkeep.models.folder import folder_size, read_manifest
 from upkeep.spec.model import Ensemble
-from upkeep.training.task import TrainingTask
+from upkeep.training.task import CHAMPION, TrainingTask
 from upkeep.training.train import train as fit
 from upkeep.update import trained
+from upkeep.update.champion import may_have_learned
 from upkeep.update.context import ArtifactLike, Context, step
 
 
@@ -34,8 +35,10 @@ def train(
     with tempfile.TemporaryDirectory(prefix="upkeep-train-") as name:
         work = Path(name)
         digests = {member: record.model for member, record in trained.get_all(registry, members).items()}
-        if champion and isinstance(chosen, Ensemble) and "champion" in chosen.members:
-            digests["champion"] = registry.card(champion).digest
+        if champion and isinstance(chosen, Ensemble) and CHAMPION in chosen.members:
+            card = registry.card(champion)
+            if not may_have_learned(spec, registry, card):  # else the ensemble would owe it what is held out
+                digests[CHAMPION] = card.digest
         folders = {member: registry.get_model(digest, work / digest) for member, digest in digests.items()}
         state = registry.get_state(candidate, states[candidate], work / "state") if candidate in states else None
         out, state_out = work / "model", work / "state-out"

@@ -164,7 +164,7 @@ def test_without_a_champion_the_ensemble_goes_without_it_and_says_so(tmp_path: P
     given, _ = _ensemble(tmp_path, weights=(1.0, 2.0, 3.0))
     result = _run(given, tmp_path)
     assert result.params["weights"] == [1.0, 2.0]
-    assert result.notes == ("it goes without the champion: there is none yet",)
+    assert result.notes == ("it goes without the champion: there is none that no held-out row may have taught",)
     with pytest.raises(ModelError, match="needs two members, and only one is there"):
         _run(
             replace(given, candidate=replace(given.candidate, members=("one", "champion"), weights=None)), tmp_path, "x"

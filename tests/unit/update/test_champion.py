@@ -1,0 +1,77 @@
+"""Whether held-out rows may have taught a champion: adopted, or another split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.data import make
+from tests.unit.registry.registry_fakes import card
+from upkeep.errors import OutsideError
+from upkeep.registry.card import Card
+from upkeep.registry.registry import Registry
+from upkeep.spec.load import canonical
+from upkeep.spec.model import Features, ModelSpec, Split
+from upkeep.store import open_store
+from upkeep.update.champion import may_have_learned, other_split
+
+
+@pytest.fixture
+def spec() -> ModelSpec:
+    return make.spec("data", time="time", split=Split(group="day", salt="s"))
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(open_store(str(tmp_path / "store")), "toy")
+
+
+def made_with(registry: Registry, spec: ModelSpec) -> Card:
+    return card("digest", spec=registry.put_spec(canonical(spec)))
+
+
+def test_the_same_split_with_other_settings_is_the_same(registry: Registry, spec: ModelSpec) -> None:
+    champion = made_with(registry, spec)
+    now = replace(spec, candidates=(make.ONE, make.TWO), data=replace(spec.data, features=Features(numeric=("size",))))
+    assert not other_split(now, registry, champion)
+    assert not may_have_learned(now, registry, champion)
+
+
+@pytest.mark.parametrize(
+    "change", [{"group": None}, {"salt": "other"}, {"held_out": 0.3}, {"method": "prequential"}], ids=str
+)
+def test_another_split_is_told(registry: Registry, spec: ModelSpec, change: dict[str, Any]) -> None:
+    champion = made_with(registry, spec)
+    now = replace(spec, data=replace(spec.data, split=replace(spec.data.split, **change)))
+    assert other_split(now, registry, champion)
+    assert may_have_learned(now, registry, champion)
+
+
+def test_without_a_key_the_content_is_the_key(registry: Registry) -> None:
+    spec = make.spec("data", id=None)
+    champion = made_with(registry, spec)
+    now = replace(spec, data=replace(spec.data, features=Features(numeric=("size",))))
+    assert other_split(now, registry, champion)
+
+
+def test_a_spec_that_is_gone_is_another_and_a_store_that_is_away_an_error(
+    registry: Registry, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert other_split(spec, registry, card("digest", spec="0" * 64))
+
+    def away(digest: str) -> bytes:
+        raise OutsideError("the store cannot be reached")
+
+    monkeypatch.setattr(registry, "get_spec", away)
+    with pytest.raises(OutsideError):
+        other_split(spec, registry, card("digest"))
+
+
+def test_what_taught_an_adopted_model_is_not_known(registry: Registry, spec: ModelSpec) -> None:
+    champion = made_with(registry, spec)
+    champion = replace(champion, trained=replace(champion.trained, strategy="adopted"))
+    assert may_have_learned(spec, registry, champion)
+    assert not other_split(spec, registry, champion)
