@@ -2,9 +2,9 @@
 
 Three steps by kfp.local, in turns: an empty one; one that only imports what ours had imported when it was done; and
 ours (``collect`` and ``preprocess`` on a table of 200 rows). The difference of the last two is what we add.
-"""
 
-from __future__ import annotations
+No postponed annotations here: KFP reads them as types.
+"""
 
 import csv
 import json
