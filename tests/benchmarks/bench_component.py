@@ -105,14 +105,45 @@ def measure(kind: str, folder: str, libraries: str = "") -> float:
     return float(done.stdout.strip().splitlines()[-1])
 
 
-def imported_by(step: str) -> str:
-    """The heavy libraries that a step's own modules import when it works, found by doing its work here."""
-    code = {
-        "collect": "from upkeep.data.collect import collect; import upkeep.update.collect",
-        "preprocess": "import upkeep.update.preprocess, pyarrow.parquet, pyarrow.csv, pyarrow.compute, duckdb",
-    }[step]
-    listing = f"import sys; {code}; print(','.join(n for n in {HEAVY!r} if n in sys.modules))"
-    return subprocess.run([sys.executable, "-c", listing], stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+def imported_by(step: str, folder: str) -> str:
+    """The heavy libraries that a step has imported once its work is done: found by doing it, in another process."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", __file__, f"{step}-libraries", folder, ""],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip().splitlines()[-1]
+
+
+def work_of(step: str, folder: str) -> None:
+    """Do a step's work in this process, without KFP, and print the heavy libraries that are there afterwards."""
+    from types import SimpleNamespace
+
+    from upkeep import records
+    from upkeep.registry.registry import Registry
+    from upkeep.spec.check import load_checked
+    from upkeep.spec.load import canonical
+    from upkeep.store import open_store
+    from upkeep.update.collect import collect
+
+    spec = load_checked(Path(folder) / "upkeep.yaml", os.environ)
+    registry = Registry(open_store(spec.store, spec.object_store), spec.name)
+    digest = records.digest(canonical(spec))
+    registry.put_spec(canonical(spec))
+    known = {"spec": f"{registry.store.uri}/{spec.name}/specs/{digest}.json", "spec_digest": digest}
+    dataset = SimpleNamespace(path=f"{folder}/{step}.json", metadata={})
+    collect(**known, update="bench", until="", accept_changed=False, dataset=dataset)
+    if step == "preprocess":
+        from upkeep.update.preprocess import preprocess
+
+        outputs = {
+            name: SimpleNamespace(path=f"{folder}/{step}-{name}", metadata={})
+            for name in ("prepared", "quarantine", "metrics")
+        }
+        preprocess(**known, dataset=dataset, **outputs)
+    print("\n" + ",".join(name for name in HEAVY if name in sys.modules))
 
 
 def show(values: list[float]) -> str:
@@ -122,7 +153,7 @@ def show(values: list[float]) -> str:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder))
-        both = {step: imported_by(step) for step in ("collect", "preprocess")}
+        both = {step: imported_by(step, folder) for step in ("collect", "preprocess")}
         cells: dict[str, list[float]] = {
             name: [] for name in ("empty", "i1", "i2", "collect", "both", "added1", "added2")
         }
@@ -145,4 +176,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    one(*sys.argv[1:4]) if len(sys.argv) > 1 else main()
+    if len(sys.argv) > 1 and sys.argv[1].endswith("-libraries"):
+        work_of(sys.argv[1].removesuffix("-libraries"), sys.argv[2])
+    elif len(sys.argv) > 1:
+        one(*sys.argv[1:4])
+    else:
+        main()
