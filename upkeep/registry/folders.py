@@ -10,32 +10,14 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from upkeep import records
 from upkeep.errors import AccessError, InputError, IntegrityError, OutsideError, Problem, Where
+from upkeep.models.digest import digest_of_files, folder_files
 from upkeep.store import Entry, MissingObject, Store
-
-
-def folder_files(folder: Path) -> dict[str, str]:
-    """Every file's relative name, ``/``-separated → SHA-256 of its bytes."""
-    files = {}
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                files[path.relative_to(folder).as_posix()] = _sha256(file)
-    return files
-
-
-def digest_of_files(files: Mapping[str, str]) -> str:
-    """The digest of a folder of these files: what :func:`upkeep.models.folder.folder_digest` says of the folder."""
-    total = hashlib.sha256()
-    for name in sorted(files):
-        total.update(f"{name}\0{files[name]}\n".encode())
-    return total.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ class NewVersion:
     verdict: VerdictName | None
     """The gate's; None: adopted without data to judge it on, which only a first version may be."""
     evidence: str | None = None
-    """Digest of the update's record."""
+    """Digest of what was measured: the update's evaluation; for an adopted model, its card."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from upkeep import records
 from upkeep.data.collect import collect
 from upkeep.data.prepare import prepare
 from upkeep.data.prepared import Prepared
-from upkeep.errors import InputError, ModelError, Where
+from upkeep.errors import ConflictError, InputError, ModelError, Where
 from upkeep.models.adopt import adopt_folder
 from upkeep.models.folder import folder_size, load, read_manifest
 from upkeep.registry.card import Card, Trained
@@ -54,7 +54,8 @@ def adopt_model(
 
     It must take the spec's raw columns and answer real rows of its data, also in a fresh process. ``trained_until``:
     the newest period it may have learned from; empty: unknown, and then no later candidate can be compared with it.
-    Raises :class:`ModelError` for a model that is refused, :class:`InputError` where something serves already.
+    Raises :class:`ModelError` for a model that is refused, :class:`InputError` where something serves already,
+    :class:`ConflictError` where something began to serve meanwhile.
     """
     registry = Registry(open_store(spec.store, spec.object_store), spec.name)
     serving = serving_now(spec)
@@ -117,6 +118,11 @@ def adopt_model(
             expected_champion=None,
             lines=[f"Adopted from {model.name}: it may have learned from all data up to {known}."],
         )
+        if proposal.outcome not in ("first", "already"):
+            raise ConflictError(
+                f"{card.version} is registered, but does not serve: {proposal.reason}",
+                fix="look at what serves (`upkeep versions list`), and let an update judge the model",
+            )
     after = (
         f"later candidates are compared with it on periods after {trained_until}"
         if trained_until
