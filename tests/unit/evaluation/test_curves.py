@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.unit.evaluation.evaluation_fakes import Rows, answers, binary_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.evaluation.evaluation_fakes import Rows, answers, binary_rows
 from upkeep.evaluation.curves import Curves, Portion, Portioned, curves, trend
 from upkeep.evaluation.result import Interval
 

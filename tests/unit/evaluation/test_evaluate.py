@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.unit.evaluation.evaluation_fakes import FakePredictor, knows, model_spec, prepared_folder
 
+from tests.unit.evaluation.evaluation_fakes import FakePredictor, knows, model_spec, prepared_folder
 from upkeep import records
 from upkeep.data.prepared import Prepared
 from upkeep.evaluation.answers import ask, collect, union_of_classes

@@ -5,8 +5,8 @@ from dataclasses import replace
 import fairlearn.metrics as reference
 import numpy as np
 import pytest
-from tests.unit.evaluation.evaluation_fakes import Rows, binary_rows
 
+from tests.unit.evaluation.evaluation_fakes import Rows, binary_rows
 from upkeep.evaluation.fairness import MEASURES, fairness_results
 from upkeep.evaluation.result import FairnessResult
 from upkeep.spec.model import Fairness

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from tests.unit.evaluation.evaluation_fakes import Answers, Rows, binary_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
+from tests.unit.evaluation.evaluation_fakes import Answers, Rows, binary_rows
 from upkeep.evaluation import resampling
 from upkeep.evaluation.metrics import COMPARED
 from upkeep.evaluation.paired import Sample, mcnemar, paired

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import numpy as np
-from tests.unit.evaluation.evaluation_fakes import Rows, binary_rows
 
+from tests.unit.evaluation.evaluation_fakes import Rows, binary_rows
 from upkeep.evaluation import slices
 from upkeep.evaluation.result import SliceResult
 from upkeep.evaluation.slices import slice_results
