@@ -7,10 +7,13 @@ import io
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,13 +25,23 @@ from upkeep.errors import OutsideError, UpkeepError, Where
 from upkeep.registry.registry import Registry
 from upkeep.spec.load import canonical
 from upkeep.spec.model import ModelSpec
-from upkeep.store import Store, open_store
-from upkeep.update.context import PROGRESS_MARK, UPDATE_VARIABLE, StepError, failure_of, update_key
+from upkeep.store import open_store
+from upkeep.update.context import (
+    BUG,
+    FAILURE_MARK,
+    PROGRESS_MARK,
+    UPDATE_VARIABLE,
+    StepError,
+    failure_of,
+    update_key,
+)
 from upkeep.update.record import UpdateRecord
 
 LOCK_SECONDS = 6 * 3600
 """How long a crashed update keeps others waiting."""
 LOG = "log.txt"
+GRACE_SECONDS = 5.0
+"""How long an interrupted step may take to stop by itself."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +68,9 @@ def run_here(
 ) -> UpdateRecord:
     """Run one update here, through kfp.local; the update's record.
 
-    ``keep`` leaves the run's folder (prepared rows, every artifact) in place also when it succeeded. Raises what the
-    failing step raised, :class:`ConflictError` where another update of the model is under way.
+    ``keep`` leaves the run's folder (prepared rows, every artifact) in place; of a step that failed without a word the
+    log stays anyway. Raises what the failing step raised, :class:`ConflictError` where another update of the model is
+    under way.
     """
     store = open_store(spec.store, spec.object_store)
     registry = Registry(store, spec.name)
@@ -66,6 +80,8 @@ def run_here(
     with registry.lock(update, now=now, seconds=LOCK_SECONDS):
         registry.put_spec(data)
         root = Path(tempfile.mkdtemp(prefix=f"upkeep-{spec.name}-"))
+        failures: list[StepError] = []
+        log_stays = False
         arguments = {
             "spec": f"{store.uri}/{spec.name}/specs/{digest}.json",
             "spec_digest": digest,
@@ -75,16 +91,16 @@ def run_here(
             "supersede": supersede,
         }
         try:
-            _run_local(update_pipeline(spec), arguments, root, _environment(spec, update), listen)
-        except KeyboardInterrupt:
-            shutil.rmtree(root, ignore_errors=True)
-            raise
-        except UpkeepError:
-            raise
+            environment = _environment(spec, update, root)
+            _run_local(update_pipeline(spec), arguments, root, environment, _Told(failures, listen))
         except RuntimeError as error:  # kfp.local's word for a task that failed
-            raise _reason(store, spec.name, update, root / LOG) from error
-        if not keep:
-            shutil.rmtree(root, ignore_errors=True)
+            log_stays = not failures or failures[0].error == BUG
+            raise _reason(failures, root / LOG) from error
+        finally:
+            if not keep:
+                _clear(root, but=(LOG,) if log_stays else ())
+        if keep:
+            listen(Progress("deploy", f"the run's folder is kept: {root}", 1.0))
     key = f"{spec.name}/{update_key(update, 'record.json')}"
     return records.from_json(UpdateRecord, store.get(key), source=key)
 
@@ -95,22 +111,41 @@ def update_id(now: datetime, spec_digest: str) -> str:
     return f"{stamp[:15]}Z-{records.digest((stamp + spec_digest).encode())[:6]}"
 
 
-def _environment(spec: ModelSpec, update: str) -> dict[str, str]:
+def _environment(spec: ModelSpec, update: str, root: Path) -> dict[str, str]:
     """What the steps find in their environment, beside what is there."""
+    temporary = root / "tmp"
+    temporary.mkdir()
     wanted = {
         UPDATE_VARIABLE: update,
-        "AWS_ENDPOINT_URL": spec.object_store.endpoint,
+        "TMPDIR": str(temporary),  # kfp.local and steps that are killed leave folders: they go with the run's
+        "AWS_ENDPOINT_URL_S3": spec.object_store.endpoint,  # it goes before AWS_ENDPOINT_URL
         "AWS_REGION": spec.object_store.region,
     }
     return {name: value for name, value in wanted.items() if value}
 
 
-def _run_local(
-    pipeline: Any, arguments: dict[str, Any], root: Path, environment: dict[str, str], listen: Listener
-) -> None:
+def _clear(root: Path, *, but: tuple[str, ...]) -> None:
+    """Remove the run's folder, or all that is in it but the files named."""
+    if not but:
+        shutil.rmtree(root, ignore_errors=True)
+        return
+    for path in root.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in but:
+            path.unlink(missing_ok=True)
+
+
+def _run_local(pipeline: Any, arguments: dict[str, Any], root: Path, environment: dict[str, str], told: _Told) -> None:
     from kfp import local
 
-    with warnings.catch_warnings(), (root / LOG).open("w") as log, _listening(log, listen), _set(environment):
+    with (
+        warnings.catch_warnings(),
+        (root / LOG).open("w", encoding="utf-8") as log,
+        contextlib.redirect_stdout(_Lines(log, told)),
+        _set(environment),
+        _own_processes(),
+    ):
         # what kfp.local has no use for (images, display names) is for a cluster
         warnings.filterwarnings("ignore", module="kfp")
         local.init(
@@ -135,21 +170,83 @@ def _set(environment: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-class _Lines(io.TextIOBase):
-    """Takes what kfp.local prints: everything to the log, progress to the listener."""
+@contextlib.contextmanager
+def _own_processes() -> Iterator[None]:
+    """kfp.local starts the steps by :func:`_run_step`: its own way lets them go on after an interrupt."""
+    from kfp.local import subprocess_task_handler
 
-    def __init__(self, log: io.TextIOBase, listen: Listener) -> None:
-        self._log, self._listen, self._rest = log, listen, ""
+    before = subprocess_task_handler.run_local_subprocess
+    subprocess_task_handler.run_local_subprocess = _run_step
+    try:
+        yield
+    finally:
+        subprocess_task_handler.run_local_subprocess = before
+
+
+def _run_step(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+    """Run a step as a process group of its own, print what it says, and return its code.
+
+    Where this run is interrupted the group is over before the run goes on to clean up and give the lock back.
+    """
+    process = subprocess.Popen(
+        full_command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, **(env_vars or {})},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            sys.stdout.write(line)
+        return process.wait()
+    finally:
+        if process.returncode is None:
+            _end(process)
+        process.stdout.close()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Interrupt the process's group, and kill what is left of it after a while."""
+    try:
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(GRACE_SECONDS)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Where the steps' own words go."""
+
+    failures: list[StepError]
+    listen: Listener
+
+
+class _Lines(io.TextIOBase):
+    """Takes what kfp.local prints: everything to the log, progress to the listener, failures to their list."""
+
+    def __init__(self, log: io.TextIOBase, told: _Told) -> None:
+        self._log, self._told, self._rest = log, told, ""
 
     def write(self, text: str) -> int:
         self._log.write(text)
         self._rest += text
         *lines, self._rest = self._rest.split("\n")
         for line in lines:
-            mark = line.find(PROGRESS_MARK)
-            if mark >= 0:
+            _, marked, said = line.partition(PROGRESS_MARK)
+            if marked:
                 with contextlib.suppress(ValueError, TypeError):
-                    self._listen(Progress(**json.loads(line[mark + len(PROGRESS_MARK) :])))
+                    self._told.listen(Progress(**json.loads(said)))
+            _, marked, said = line.partition(FAILURE_MARK)
+            if marked:
+                with contextlib.suppress(UpkeepError):
+                    self._told.failures.append(records.from_json(StepError, said.encode()))
         return len(text)
 
     def flush(self) -> None:
@@ -159,20 +256,16 @@ class _Lines(io.TextIOBase):
         return False
 
 
-@contextlib.contextmanager
-def _listening(log: Any, listen: Listener) -> Iterator[None]:
-    with contextlib.redirect_stdout(_Lines(log, listen)):
-        yield
-
-
-def _reason(store: Store, model: str, update: str, log: Path) -> UpkeepError:
-    """Why the run failed: the step's own words where it could leave them."""
-    prefix = f"{model}/{update_key(update, 'errors/')}"
-    for entry in store.list(prefix):
-        failure = records.from_json(StepError, store.get(entry.key), source=entry.key)
-        return failure_of(failure)
-    return OutsideError(
-        "a step of the update ended without a word (killed, or out of memory)",
-        where=Where(file=str(log)),
-        fix="read the end of the log, and run the update again",
-    )
+def _reason(failures: list[StepError], log: Path) -> UpkeepError:
+    """Why the run failed: the step's own words where it left any."""
+    if not failures:
+        return OutsideError(
+            "a step of the update ended without a word (killed, or out of memory)",
+            where=Where(file=str(log)),
+            fix="read the end of the log, and run the update again",
+        )
+    first = failures[0]
+    if first.error == BUG:
+        told = tuple(replace(problem, where=Where(file=str(log))) for problem in first.problems)
+        return UpkeepError(problems=told)
+    return failure_of(first)

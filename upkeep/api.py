@@ -117,16 +117,30 @@ def _check_data(spec: ModelSpec) -> tuple[dict[str, int], tuple[str, ...]]:
     from upkeep.data.prepare import prepare
 
     with tempfile.TemporaryDirectory(prefix="upkeep-check-") as folder:
-        summary = prepare(
-            spec,
-            collect(spec, until=None, previous=()),
-            Path(folder) / "prepared",
-            held_out_before=None,
-            environ=os.environ,
-            progress=lambda *_: None,
-        )
+        try:
+            summary = prepare(
+                spec,
+                collect(spec, until=None, previous=()),
+                Path(folder) / "prepared",
+                held_out_before=None,
+                environ=os.environ,
+                progress=lambda *_: None,
+            )
+        except DataError as error:
+            source = Where(file=spec.data.source)
+            raise DataError(problems=tuple(_without(folder, problem, source) for problem in error.problems)) from error
     counts = ("read", "quarantined", "duplicates", "train", "validation", "held_out", "kept_out")
     return {name: sum(getattr(p, name) for p in summary.periods) for name in counts}, summary.warnings
+
+
+def _without(folder: str, problem: Problem, source: Where) -> Problem:
+    """The problem, where it names a file of the folder that is thrown away: the refused rows."""
+    if not problem.where.file.startswith(folder):
+        return problem
+    fix = (
+        "repair them at their origin, or raise data.limits.bad_rows; `upkeep run` keeps each with its reason in a file"
+    )
+    return replace(problem, where=source, fix=fix)
 
 
 def run(

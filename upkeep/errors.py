@@ -18,7 +18,9 @@ Each error says what happened, where, and what to do. The command line prints it
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from errno import EACCES, EDQUOT, EFBIG, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
 from typing import Any, ClassVar
 
 
@@ -121,3 +123,38 @@ class AccessError(OutsideError):
 
 class ConflictError(OutsideError):
     pass
+
+
+def from_os(number: int | None, text: str, place: str) -> UpkeepError:
+    """What the operating system refused, by its error number; ``text`` where there is none."""
+    where = Where(file=place)
+    if number in (EACCES, EPERM, EROFS):
+        return AccessError(
+            f"no permission: {os.strerror(number)}", where=where, fix="change the permissions, or use another folder"
+        )
+    if number in (ENOSPC, EDQUOT, EFBIG):
+        return OutsideError(
+            f"the disk is full: {os.strerror(number)}", where=where, fix="make room, then try again; nothing was lost"
+        )
+    if number in (ENOTDIR, EISDIR):
+        return InputError(
+            f"a file stands where a folder is needed, or the other way round: {os.strerror(number)}",
+            where=where,
+            fix="move it away, or use another folder",
+        )
+    return OutsideError(
+        f"this machine's file system failed: {os.strerror(number) if number else text}",
+        where=where,
+        fix="see whether the disk is there and healthy, then try again",
+    )
+
+
+def known(error: Exception) -> UpkeepError | None:
+    """``error`` in this tree: itself, or what the machine refused; None: nobody foresaw it, so it is a bug."""
+    if isinstance(error, UpkeepError):
+        return error
+    if isinstance(error, OSError):
+        return from_os(error.errno, str(error) or type(error).__name__, str(error.filename or ""))
+    if isinstance(error, MemoryError):
+        return OutsideError("this machine has too little memory for it", fix="give it more, or train on fewer rows")
+    return None

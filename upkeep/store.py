@@ -13,13 +13,12 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
-from errno import EACCES, EDQUOT, EFBIG, EISDIR, ENOSPC, ENOTDIR, EPERM, EROFS
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
-from upkeep.errors import AccessError, InputError, OutsideError, UpkeepError, Where
+from upkeep.errors import AccessError, InputError, OutsideError, UpkeepError, Where, from_os
 from upkeep.spec.model import ObjectStore
 
 R = TypeVar("R")
@@ -158,7 +157,7 @@ def _open_folder(path: Path, make: bool) -> Store:
             raise InputError(f"the folder {problem}", where=place, fix="name a folder that exists")
         backend = LocalStore(root)
     except OSError as error:
-        raise _from_os(error.errno, str(error), str(root)) from error
+        raise from_os(error.errno, str(error), str(root)) from error
     return _Objects(str(root), backend, root, str(root))
 
 
@@ -170,7 +169,8 @@ def _open_s3(uri: str, rest: str, settings: ObjectStore) -> Store:
     if not bucket or (prefix and _BAD_KEY.search(prefix)):
         raise InputError(f"{uri} names no bucket and prefix", where=Where(file=uri), fix="write s3://bucket/prefix")
     endpoint = endpoint_of(settings)
-    options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
+    # by this name, since as `endpoint` it would come after AWS_ENDPOINT_URL_S3, whatever the spec says
+    options: dict[str, Any] = {"aws_endpoint_url_s3": endpoint} if endpoint else {}
     backend = S3Store(
         bucket,
         prefix=prefix or None,
@@ -251,7 +251,7 @@ class _Objects:
                     file.write(chunk)
             partial.replace(path)
         except OSError as error:
-            raise _from_os(error.errno, str(error), str(path)) from error
+            raise from_os(error.errno, str(error), str(path)) from error
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -282,7 +282,7 @@ class _Objects:
                 with data.open("rb") as file:
                     return self._send(key, file, mode)
             except OSError as error:
-                raise _from_os(error.errno, str(error), str(data)) from error
+                raise from_os(error.errno, str(error), str(data)) from error
         return self._send(key, data, mode)
 
     def _send(self, key: str, data: bytes | BinaryIO, mode: str) -> bool:
@@ -373,7 +373,7 @@ class _Objects:
         found = re.search(r"\(os error (\d+)\)", text)
         if self._root is not None:
             number = found and int(found[1])
-            return _from_os(number or getattr(error, "errno", None), _first_line(text), place)
+            return from_os(number or getattr(error, "errno", None), _first_line(text), place)
         if "169.254.169.254" in text or "169.254.170.2" in text:
             return AccessError(
                 f"no credentials for {self._server}",
@@ -452,29 +452,6 @@ def _check(key: str) -> None:
             f"{key!r} is no key of a store",
             fix="use a relative name: parts separated by single slashes, none of them . or ..",
         )
-
-
-def _from_os(number: int | None, text: str, place: str) -> UpkeepError:
-    where = Where(file=place)
-    if number in (EACCES, EPERM, EROFS):
-        return AccessError(
-            f"no permission: {os.strerror(number)}", where=where, fix="change the permissions, or use another folder"
-        )
-    if number in (ENOSPC, EDQUOT, EFBIG):
-        return OutsideError(
-            f"the disk is full: {os.strerror(number)}", where=where, fix="make room, then try again; nothing was lost"
-        )
-    if number in (ENOTDIR, EISDIR):
-        return InputError(
-            f"a file stands where a folder is needed, or the other way round: {os.strerror(number)}",
-            where=where,
-            fix="move it away, or use another folder",
-        )
-    return OutsideError(
-        f"this machine's file system failed: {os.strerror(number) if number else text}",
-        where=where,
-        fix="see whether the disk is there and healthy, then try again",
-    )
 
 
 def _first_line(text: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -63,6 +67,11 @@ def upkeep() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """The entry point. Every error of :mod:`upkeep.errors` becomes words and an exit code; never a traceback."""
     words = sys.argv[1:] if arguments is None else arguments
+    with _stoppable() as stopped:
+        _main(words, stopped)
+
+
+def _main(words: list[str], stopped: list[int]) -> None:
     try:
         code = upkeep.main(args=words, prog_name="upkeep", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -73,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("\nstopped; nothing was left half-done", err=True)
-        sys.exit(130)
+        sys.exit(128 + (stopped[0] if stopped else signal.SIGINT))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -81,24 +90,46 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(_tell(error, as_json=_wants_json(words)))
 
 
+@contextlib.contextmanager
+def _stoppable() -> Iterator[list[int]]:
+    """Ctrl-C, and what ends a service or a session, stop a command in good order; the list holds what did.
+
+    The second Ctrl-C of an impatient person must not cut the cleaning up short (a lock would stay); the third may.
+    """
+    stopped: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        stopped.append(number)
+        if len(stopped) != 2:
+            raise KeyboardInterrupt
+        with contextlib.suppress(OSError):
+            os.write(2, b"\ncleaning up; once more ends it at once\n")
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # else: nohup, or a host's own
+                before[number] = signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _wants_json(words: list[str]) -> bool:
     return "--output=json" in words or ("--output", "json") in itertools.pairwise(words)
 
 
 def _tell(error: Exception, *, as_json: bool) -> int:
-    from upkeep.errors import AccessError, OutsideError, UpkeepError
+    from upkeep.errors import known
 
-    if isinstance(error, PermissionError):
-        error = AccessError(
-            f"no permission: {error.filename or error}", fix="change the permission, or run as its owner"
-        )
-    elif isinstance(error, OSError) and not isinstance(error, UpkeepError):
-        error = OutsideError(str(error), fix="look at the disk, and try again")
-    if isinstance(error, UpkeepError):
+    foreseen = known(error)
+    if foreseen is not None:
         from upkeep.cli.show import show_error
 
-        show_error(error, as_json=as_json)
-        return error.exit_code
+        show_error(foreseen, as_json=as_json)
+        return foreseen.exit_code
     if os.environ.get("UPKEEP_DEBUG"):
         raise error
     click.echo(f"upkeep: a bug: {type(error).__name__}: {error}", err=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from upkeep.data.dataset import DataFile, Dataset, period_order
 from upkeep.data.read import FORMATS, format_of, local_path, open_file, parquet_rows, stream_digest
-from upkeep.errors import AccessError, DataError, Problem, Where
+from upkeep.errors import AccessError, DataError, OutsideError, Problem, Where
 from upkeep.spec.model import ModelSpec
 
 
@@ -89,17 +90,19 @@ def _names(spec: ModelSpec) -> Iterator[str]:
             where=Where(file=source, field="data.source"),
             fix="name a file, a folder or an s3:// address; a path is relative to where the command runs",
         )
-    try:
-        for path in root.rglob("*"):
-            if path.is_file():
+    # a folder that may not be listed is an error, never passed over: a whole period would be missing unseen
+    for folder, _, files in os.walk(root, onerror=_refuse_folder):
+        for name in files:
+            if (path := Path(folder, name)).is_file():
                 yield path.relative_to(root).as_posix()
-        next(root.iterdir(), None)  # rglob passes over what may not be listed
-    except PermissionError as error:
-        raise AccessError(
-            "the source may not be listed",
-            where=Where(file=source, field="data.source"),
-            fix="give yourself permission to read it",
-        ) from error
+
+
+def _refuse_folder(error: OSError) -> None:
+    where = Where(file=str(error.filename), field="data.source")
+    if isinstance(error, PermissionError):
+        fix = "give yourself permission to read it"
+        raise AccessError("the folder may not be listed", where=where, fix=fix) from error
+    raise OutsideError(f"the folder could not be listed: {error.strerror}", where=where, fix="try again") from error
 
 
 def _periods(spec: ModelSpec, names: Sequence[str]) -> dict[str, str | None]:

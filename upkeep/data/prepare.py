@@ -150,7 +150,9 @@ def _disk(out: Path) -> Iterator[None]:
                 where=Where(file=str(out)),
                 fix="give yourself permission to write there, or name another folder",
             ) from error
-        full = code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text or "max_temp_directory_size" in text
+        full = code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or any(
+            words in text for words in ("No space left", "max_temp_directory_size")
+        )
         raise OutsideError(
             "the disk is full" if full else f"the prepared rows could not be written: {text}",
             where=Where(file=str(out)),

@@ -27,6 +27,12 @@ from upkeep.store import Store, open_store
 PROGRESS_MARK = "upkeep-progress "
 """Starts a line of standard output that tells progress, as JSON: ``{"step": …, "text": …, "share": 0.5}``."""
 
+FAILURE_MARK = "upkeep-failure "
+"""Starts a line of standard output that tells why the step failed: a :class:`StepError`, as JSON."""
+
+BUG = "Bug"
+"""A :class:`StepError` of what nobody foresaw."""
+
 UPDATE_VARIABLE = "UPKEEP_UPDATE"
 """The environment variable that holds the update's id."""
 
@@ -100,27 +106,32 @@ def step(function: Callable[..., R]) -> Callable[..., R]:
     @functools.wraps(function)
     def run(*, spec: str, spec_digest: str, update: str = "", **inputs: Any) -> R:
         update = update or os.environ.get(UPDATE_VARIABLE, "")
-        context = open_context(spec=spec, spec_digest=spec_digest, step=function.__name__, update=update)
+        context = None
         try:
+            context = open_context(spec=spec, spec_digest=spec_digest, step=function.__name__, update=update)
             return function(context, **inputs)
         except Exception as error:
-            _record_failure(context, error)
+            _tell_failure(function.__name__, error, context)
             raise
 
     return run
 
 
-def _record_failure(context: Context, error: Exception) -> None:
-    if isinstance(error, UpkeepError):
-        failure = StepError(step=context.step, error=type(error).__name__, problems=error.problems)
+def _tell_failure(step: str, error: Exception, context: Context | None) -> None:
+    """On standard output, which reaches a run on this machine also when the store is what failed; and in the store."""
+    foreseen = errors.known(error)
+    if foreseen is not None:
+        failure = StepError(step=step, error=_kind(foreseen), problems=foreseen.problems)
     else:
         problem = Problem(
             f"{type(error).__name__}: {error}",
             fix="this is a bug in Upkeep: please report it with the log",
         )
         trace = "".join(traceback.format_exception(error))
-        failure = StepError(step=context.step, error="Bug", problems=(problem,), trace=trace)
-    if not context.update:
+        failure = StepError(step=step, error=BUG, problems=(problem,), trace=trace)
+    sys.stdout.write(FAILURE_MARK + json.dumps(records.plain(failure)) + "\n")
+    sys.stdout.flush()
+    if context is None or not context.update:
         return
     try:
         context.registry.store.put(
@@ -129,6 +140,11 @@ def _record_failure(context: Context, error: Exception) -> None:
         )
     except UpkeepError:
         context.progress("the failure could not be written to the store")
+
+
+def _kind(error: UpkeepError) -> str:
+    """The nearest class that :mod:`upkeep.errors` has: others (a missing object) live with what raises them."""
+    return next(kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
 
 
 def failure_of(failure: StepError) -> UpkeepError:
