@@ -112,6 +112,7 @@ def main() -> None:
         ("upkeep", one, arguments.fairlearn_rows),
         ("fairlearn", one, arguments.fairlearn_rows),
     ]
+    print("## Confusion counts by slice\n")
     print("| who | slices | predictions | CPU s (median; least–most) | wall s | extra peak memory MB |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     said: dict[tuple[str, int], set[str]] = {}
