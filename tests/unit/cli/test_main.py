@@ -94,7 +94,7 @@ def test_errors_are_json_for_a_machine(
     ("error", "code", "words"),
     [
         (OutsideError("the store does not answer", fix="start it"), 3, "a retry may help"),
-        (PermissionError(13, "Permission denied", "/data/x"), 3, "no permission: /data/x"),
+        (PermissionError(13, "Permission denied", "/data/x"), 3, "/data/x: no permission"),
         (OSError(28, "No space left on device"), 3, "No space left"),
         (KeyboardInterrupt(), 130, "stopped"),
         (ZeroDivisionError("division by zero"), 3, "a bug: ZeroDivisionError"),
