@@ -66,7 +66,7 @@ def test_escaped(text: str, wanted: str) -> None:
 @settings(deadline=None)
 @given(st.text(alphabet="<>&[]()!`*_|\\ab\n:/@#"))
 def test_nothing_special_is_left_bare(text: str) -> None:
-    bare = re.sub(r"\\.", "", escape(text))
+    bare = re.sub(r"\\.", "x", escape(text))  # an escaped character is a plain one
     assert not re.search(r"[<>&`*\[\]|]", bare)
     assert "://" not in bare
     assert "\n" not in bare
