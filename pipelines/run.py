@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -146,6 +147,8 @@ def _run_local(pipeline: Any, arguments: dict[str, Any], root: Path, environment
         _set(environment),
         _own_processes(),
     ):
+        # a log that cannot be written (a full disk) is told by the step that meets it, not by logging's traceback
+        logging.raiseExceptions = False
         # what kfp.local has no use for (images, display names) is for a cluster
         warnings.filterwarnings("ignore", module="kfp")
         local.init(

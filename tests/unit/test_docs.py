@@ -248,7 +248,7 @@ PARAMS = "class_weight: balanced"
 
 @pytest.mark.slow
 def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:
-    """Every ``sh`` block, in order, on a tenth of the flights and with smaller trees: a pass, a fail, a pass."""
+    """Every ``sh`` block, in order, on a tenth of the flights and with one small candidate: a pass, a fail, a pass."""
     example = tmp_path / "flights"
     shutil.copytree(ROOT / "examples/flights", example, ignore=shutil.ignore_patterns("work", "__pycache__"))
     maker = (example / "make_data.py").read_text()
@@ -256,10 +256,12 @@ def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:
     (example / "make_data.py").write_text(maker.replace(SHARE, f"{SHARE}.iloc[::10]"))
     spec = (example / "upkeep.yaml").read_text()
     assert spec.count(PARAMS) == 1
-    (example / "upkeep.yaml").write_text(spec.replace(PARAMS, f"{PARAMS}, max_iter: 40, max_leaf_nodes: 12"))
+    spec = spec.replace(PARAMS, f"{PARAMS}, max_iter: 40, max_leaf_nodes: 12")
+    (example / "upkeep.yaml").write_text(re.sub(r"  - name: linear\n.*?(?=^gate:)", "", spec, flags=re.M | re.S))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # one thread: with so few rows, threads that wait for each other on busy cores cost more than they do
     environ = os.environ | {"PATH": path, "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
     said = ""
     for block in (each for each in blocks("sh") if each.page.name == "first-update.md"):
         done = subprocess.run(
