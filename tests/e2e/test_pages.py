@@ -6,6 +6,7 @@ The pictures stand in $UPKEEP_SCREENSHOTS where that is set, else in pytest's ow
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,6 +97,15 @@ def test_text_stands_out_from_its_ground(browser: Browser, folder: Path, name: s
     assert browser.evaluate(CONTRAST) == []
 
 
+def settles(browser: Browser, expression: str) -> bool:
+    """Whether it becomes true within five seconds: a new medium is laid out with the next frame, not at once."""
+    for _ in range(50):
+        if browser.evaluate(expression):
+            return True
+        time.sleep(0.1)
+    return False
+
+
 def test_print_shows_what_is_folded_and_whole_digests(browser: Browser, folder: Path) -> None:
     browser.open(folder / "passing.html", width=794)
     shown = """[...document.querySelectorAll('details:not([open])')].every(
@@ -105,7 +115,7 @@ def test_print_shows_what_is_folded_and_whole_digests(browser: Browser, folder: 
     assert browser.evaluate(whole) == "none"
     browser.call("Emulation.setEmulatedMedia", media="print")
     try:
-        assert browser.evaluate(shown)
+        assert settles(browser, shown)
         assert browser.evaluate(whole) == "inline"
     finally:
         browser.call("Emulation.setEmulatedMedia", media="")
