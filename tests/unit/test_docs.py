@@ -248,7 +248,11 @@ PARAMS = "class_weight: balanced"
 
 @pytest.mark.slow
 def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:
-    """Every ``sh`` block, in order, on a tenth of the flights and with one small candidate: a pass, a fail, a pass."""
+    """Every ``sh`` block, in order, on a tenth of the flights and with one small candidate: a pass, none, a pass.
+
+    Shuffled labels leave both models guessing. With all flights the verdict is ``fail``; with few, chance may make the
+    candidate look better, though not surely: ``insufficient``.
+    """
     example = tmp_path / "flights"
     shutil.copytree(ROOT / "examples/flights", example, ignore=shutil.ignore_patterns("work", "__pycache__"))
     maker = (example / "make_data.py").read_text()
@@ -274,7 +278,9 @@ def test_the_tutorial_goes_as_it_says(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         said += done.stdout
-    assert re.findall(r"^(?:✓|✗|\?) (pass|fail|insufficient)", said, re.M) == ["pass", "fail", "pass"], said
+    first, shuffled, mended = re.findall(r"^(?:✓|✗|\?) (pass|fail|insufficient)", said, re.M)
+    assert (first, mended) == ("pass", "pass"), said
+    assert shuffled in ("fail", "insufficient"), said
     assert [card.version for card in upkeep.versions(example / "upkeep.yaml").cards] == ["v2", "v1"]
     assert "propose v2 at 0 %" in said
     assert "Upkeep-Verdict: pass" in said
