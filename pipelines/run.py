@@ -146,9 +146,8 @@ def _run_local(pipeline: Any, arguments: dict[str, Any], root: Path, environment
         contextlib.redirect_stdout(_Lines(log, told)),
         _set(environment),
         _own_processes(),
+        _quiet_logging(),
     ):
-        # a log that cannot be written (a full disk) is told by the step that meets it, not by logging's traceback
-        logging.raiseExceptions = False
         # what kfp.local has no use for (images, display names) is for a cluster
         warnings.filterwarnings("ignore", module="kfp")
         local.init(
@@ -156,6 +155,17 @@ def _run_local(pipeline: Any, arguments: dict[str, Any], root: Path, environment
             pipeline_root=str(root),
         )
         pipeline(**arguments)
+
+
+@contextlib.contextmanager
+def _quiet_logging() -> Iterator[None]:
+    """A log that cannot be written (a full disk) is told by the step that meets it, not by logging's traceback."""
+    before = logging.raiseExceptions
+    logging.raiseExceptions = False
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = before
 
 
 @contextlib.contextmanager
