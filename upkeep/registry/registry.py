@@ -9,7 +9,6 @@
       states/<candidate>/…           what an incremental candidate goes on from
       heldout/                       fingerprints of the rows that no training may see
       updates/<id>/                  what each update left: its record, page, drift report, evaluation
-      barred/<digest>.json           bytes that were taken back and may not be rolled out again
       lock/                          one update at a time
 
 Nothing in it is ever changed: every write either creates or says the same again. A crash between any two writes
@@ -23,7 +22,7 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,17 +45,6 @@ T = TypeVar("T")
 SWEEP_SECONDS = 3600
 """How long a crashed sweep keeps updates waiting."""
 _VERSION = re.compile(r"v([1-9][0-9]*)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Barred:
-    """Model bytes that may not be rolled out again."""
-
-    digest: str
-    reason: str
-    at: str
-    """UTC, ISO 8601."""
-    schema_version: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,24 +283,6 @@ class Registry:
     def get_update(self, update: str, name: str) -> bytes:
         """A file of an update. Raises :class:`MissingObject`."""
         return self.store.get(self._key(f"updates/{update}/{name}"))
-
-    # ---- bytes that were taken back ----
-
-    def bar(self, digest: str, reason: str, *, now: datetime) -> Barred:
-        """Never roll these bytes out again; the record that says so, the first one where there are two."""
-        record = Barred(digest=digest, reason=reason, at=now.astimezone(UTC).isoformat(timespec="seconds"))
-        if self.store.create(self._key(f"barred/{digest}.json"), records.to_json(record)):
-            return record
-        return self._read(Barred, f"barred/{digest}.json")
-
-    def is_barred(self, digest: str) -> bool:
-        """Whether these bytes were taken back once."""
-        return self.store.exists(self._key(f"barred/{digest}.json"))
-
-    def barred(self) -> tuple[Barred, ...]:
-        """Everything that was taken back, in the order of time."""
-        found = [self._read(Barred, f"barred/{name}") for name in self._names("barred")]
-        return tuple(sorted(found, key=lambda record: (record.at, record.digest)))
 
     # ---- one at a time, and cleaning up ----
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from upkeep.errors import ConflictError, InputError, IntegrityError, RefusedError, Where
 from upkeep.evaluation.result import VerdictName
 from upkeep.rollout.git import GitRepository, Repository, Tree, create_bare
-from upkeep.rollout.state import STATE_FILE, Canary, Champion, Phase, State, read_state, render_state
+from upkeep.rollout.state import STATE_FILE, Barred, Canary, Champion, Phase, State, read_state, render_state
 from upkeep.serving.manifests import (
     KUSTOMIZATION_FILE,
     ROUTE_FILE,
@@ -77,6 +77,8 @@ class Serving:
     """The canary's, per cent."""
     commit: str | None
     """None: the repository is empty."""
+    barred: tuple[Barred, ...] = ()
+    """Bytes that were taken back once; nowhere else is that written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +197,14 @@ def serving_of(released: Released | None, commit: str | None) -> Serving:
     if released is None:
         return Serving(champion=None, canary=None, phase="idle", weight=0, commit=commit)
     state = released.state
-    return Serving(champion=state.champion, canary=state.canary, phase=state.phase, weight=state.weight, commit=commit)
+    return Serving(
+        champion=state.champion,
+        canary=state.canary,
+        phase=state.phase,
+        weight=state.weight,
+        commit=commit,
+        barred=state.barred,
+    )
 
 
 # --- the decision --------------------------------------------------------------------------------------------------

@@ -151,8 +151,8 @@ def _release(
             f"The champion changed while the update ran: {champion or 'none'} was compared, {serves or 'none'} serves."
         )
         return _Release(_not(result.verdict, "insufficient", "champion", text), "champion_changed", kept)
-    if registry.is_barred(ours.model):
-        text = "These bytes were taken back from production once, and may not be rolled out again."
+    if barred := next((each for each in serving.barred if each.digest == ours.model), None):
+        text = f"These bytes were taken back as {barred.version}, and may not be rolled out again: {barred.reason}"
         return _Release(_not(result.verdict, "fail", "barred", text), "barred", kept)
     if ours.model == result.champion_model:
         text = "The chosen model is the champion to the byte: there is nothing to register."

@@ -491,14 +491,6 @@ class TestRecords:
         assert registry.updates() == ("20260201T120000Z-bbbbbb", "20260301T120000Z-aaaaaa")
         assert registry.get_update("20260301T120000Z-aaaaaa", "record.json") == b"2"
 
-    def test_barred(self, registry: Registry) -> None:
-        assert not registry.is_barred("a" * 64)
-        first = registry.bar("a" * 64, "errors rose", now=NOON)
-        assert registry.bar("a" * 64, "another reason", now=NOON + DAY) == first
-        registry.bar("b" * 64, "a person", now=NOON - DAY)
-        assert registry.is_barred("a" * 64)
-        assert [record.reason for record in registry.barred()] == ["a person", "errors rose"]
-
     def test_models_are_apart(self, registry: Registry, store: Store, folder: Path) -> None:
         publish(registry, folder)
         other = Registry(store, "m2")

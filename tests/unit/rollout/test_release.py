@@ -22,6 +22,7 @@ from upkeep.rollout.release import (
     propose,
     read_release,
     serving_now,
+    serving_of,
 )
 from upkeep.rollout.state import Barred, read_state, render_state
 from upkeep.serving.manifests import read_resources, read_weights
@@ -164,6 +165,7 @@ def test_bytes_that_were_taken_back_stay_out(spec: ModelSpec, memory: Any, put: 
     )
     assert (plan.outcome, plan.changes) == ("barred", {})
     assert "taken back as v2: more errors" in plan.reason
+    assert serving_of(replace(released, state=state), "abc").barred == (barred,)
 
 
 def test_a_retry_finds_its_work_done(memory: Any, put: Any, version: Make) -> None:

@@ -132,6 +132,26 @@ def test_what_git_says_at_the_last_moment_takes_the_verdict_back(
     assert left.verdict.verdict == verdict
 
 
+def test_bytes_that_git_bars_are_not_registered(
+    context: Context, prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from upkeep.rollout.state import Barred, Champion
+    from upkeep.update.record import UpdateRecord
+
+    serving = Serving(
+        champion=Champion(version="v1", digest="c" * 64, since="2026-03-01T12:00:00Z"),
+        canary=None, phase="rolled_back", weight=0, commit="abc",
+        barred=(Barred(version="v2", digest="d" * 64, since="2026-03-02T12:00:00Z", reason="more errors"),),
+    )  # fmt: skip
+    monkeypatch.setattr(deploy, "serving_now", lambda spec: serving)
+    assert run_deploy(context, prepared, tmp_path) == "barred"
+    left = records.from_json(UpdateRecord, context.registry.get_update(context.update, "record.json"))
+    assert left.verdict.verdict == "fail"
+    assert "v2" in left.verdict.summary
+    assert "more errors" in left.verdict.summary
+    assert context.registry.versions() == ()
+
+
 def test_an_outage_is_an_error_and_damage_a_finding(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
