@@ -33,7 +33,7 @@ test: setup ## all tests
 check: setup ## style, types, import direction, locks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
-	@rm -rf build && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --target build/installed .
+	@rm -rf build/lib build/bdist.* build/installed && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --target build/installed .
 	@# components/ and pipelines/ are upkeep.components and upkeep.pipelines once installed: checked as users get them
 	@cd build/installed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p upkeep
 	@cd build/installed && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../.importlinter --no-cache

@@ -1,7 +1,8 @@
 """The model spec: what ``upkeep.yaml`` may say, as frozen dataclasses.
 
 These classes are the only definition. pydantic validates them at the edge (:mod:`upkeep.spec.load`) and
-writes the JSON Schema from them; the attribute docstrings are the descriptions an editor shows.
+writes the JSON Schema from them; the attribute docstrings are the descriptions an editor shows
+(:mod:`upkeep.spec.schema`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BeforeValidator, ConfigDict, Field
 
-EDGE = ConfigDict(extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+EDGE = ConfigDict(extra="forbid", populate_by_name=True)
 """pydantic's settings for every class here: an unknown key is an error."""
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import functools
+import inspect
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -32,10 +35,15 @@ def json_schema() -> Node:
 
 @functools.cache
 def _schema() -> Node:
+    from pydantic.alias_generators import to_snake
+
     made: Node = adapter().json_schema(by_alias=True, mode="validation")
+    docstrings = _attribute_docstrings()
     for definition in (made, *made["$defs"].values()):
-        for each in definition.get("properties", {}).values():
+        for name, each in definition.get("properties", {}).items():
             each.pop("title", None)
+            if said := docstrings.get((definition["title"], to_snake(name))):
+                each["description"] = said
             if "description" not in each and "$ref" in each:
                 each["description"] = _follow(each, made).get("description", "")
     made.pop("title")
@@ -47,6 +55,24 @@ def _schema() -> Node:
         "title": "upkeep.yaml",
     }
     return _one_line({**head, **made, "$defs": definitions})  # type: ignore[no-any-return]  # a dict goes in
+
+
+def _attribute_docstrings() -> dict[tuple[str, str], str]:
+    """(Class, attribute) → the string below the attribute in :mod:`upkeep.spec.model`.
+
+    pydantic's own ``use_attribute_docstrings`` reads the module anew for each class, whenever a spec is validated:
+    0.1 CPU-s in every command and step, for what only the schema needs.
+    """
+    from upkeep.spec import model
+
+    found = {}
+    for definition in ast.parse(inspect.getsource(model)).body:
+        if isinstance(definition, ast.ClassDef):
+            for attribute, below in itertools.pairwise(definition.body):
+                match attribute, below:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        found[definition.name, name] = inspect.cleandoc(text)
+    return found
 
 
 def _one_line(value: Any) -> Any:
