@@ -18,7 +18,18 @@ from urllib.parse import unquote, urlsplit
 from upkeep.errors import ConflictError, InputError, IntegrityError, RefusedError, Where
 from upkeep.evaluation.result import VerdictName
 from upkeep.rollout.git import GitRepository, Repository, Tree, create_bare
-from upkeep.rollout.state import STATE_FILE, Barred, Canary, Champion, Phase, State, read_state, render_state
+from upkeep.rollout.state import (
+    STATE_FILE,
+    Barred,
+    Canary,
+    Champion,
+    Phase,
+    State,
+    moment,
+    read_state,
+    render_state,
+    rollout_id,
+)
 from upkeep.serving.manifests import (
     KUSTOMIZATION_FILE,
     ROUTE_FILE,
@@ -263,7 +274,7 @@ def plan_release(
             fix="only the first version may be adopted without a verdict; let an update judge it",
         )
     if state.canary is None:
-        return _challenge(spec, released, new, "proposed", lines)
+        return _challenge(spec, released, new, "proposed", lines, now)
     other = state.canary.version
     if not supersede:
         return _nothing(
@@ -276,7 +287,7 @@ def plan_release(
         )
     if version_number(other) > version_number(served.version):
         return _nothing("pending_other", f"{other} is pending, and it is newer than {served.version}")
-    return _challenge(spec, released, new, "superseded", lines)
+    return _challenge(spec, released, new, "superseded", lines, now)
 
 
 def _nothing(outcome: Outcome, reason: str) -> Plan:
@@ -285,7 +296,7 @@ def _nothing(outcome: Outcome, reason: str) -> Plan:
 
 def _first(spec: ModelSpec, new: NewVersion, lines: Sequence[str], now: datetime) -> Plan:
     served = new.served
-    since = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = moment(now)
     state = State(
         model=spec.name,
         phase="idle",
@@ -294,6 +305,8 @@ def _first(spec: ModelSpec, new: NewVersion, lines: Sequence[str], now: datetime
         canary=None,
         update=served.update,
         evidence=new.evidence,
+        since=since,
+        reason=f"{served.version} is the first version",
     )
     return Plan(
         outcome="first",
@@ -303,7 +316,9 @@ def _first(spec: ModelSpec, new: NewVersion, lines: Sequence[str], now: datetime
     )
 
 
-def _challenge(spec: ModelSpec, released: Released, new: NewVersion, outcome: Outcome, lines: Sequence[str]) -> Plan:
+def _challenge(
+    spec: ModelSpec, released: Released, new: NewVersion, outcome: Outcome, lines: Sequence[str], now: datetime
+) -> Plan:
     served = new.served
     replaced = released.state.canary
     state = replace(
@@ -313,6 +328,13 @@ def _challenge(spec: ModelSpec, released: Released, new: NewVersion, outcome: Ou
         canary=Canary(version=served.version, digest=served.digest, update=served.update),
         update=served.update,
         evidence=new.evidence,
+        rollout=rollout_id(served.version, now),
+        since=moment(now),
+        step=0,
+        came_from=None,
+        reason=f"{served.version} waits to be ready",
+        approved=-1,
+        direct=False,
     )
     versions = dict(released.versions) | {served.version: served}
     subject = f"{spec.name}: propose {served.version} at 0 %"

@@ -6,6 +6,7 @@ The weights stand here as well as in ``route.yaml``: where the two differ, a per
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -27,10 +28,17 @@ Phase = Literal[
     "held",
     "paused",
 ]
-"""``idle``: no rollout yet. ``pending``: a challenger is committed at 0 % and waits. The others belong to the
-rollout's way from there; this version writes only the first two, and reads all."""
+"""``idle``: no rollout yet. ``pending``: a challenger is committed at 0 % and waits to be ready. ``shadow``: at 0 %,
+compared in pairs. ``step``: at the plan's step ``State.step``. ``promoting``: the commit gave the canary all traffic,
+which has not moved yet. ``baking``: it has all traffic, and the old champion stays warm. ``succeeded``: it is the
+champion. ``rolling_back``: the commit gave the canary 0 %, and traffic has not moved yet or requests are under way.
+``rolled_back``: the canary is gone and its bytes are barred. ``held``: waits for a person, since the evidence is
+insufficient at the limit or the plan asks for approval; a fail still takes it back. ``paused``: a person moved the
+traffic or stopped the rollout; nothing moves until a person says so."""
 AT_REST: tuple[Phase, ...] = ("idle", "succeeded", "rolled_back")
 """The phases without a canary."""
+WAITING: tuple[Phase, ...] = ("held", "paused")
+"""The phases that wait for a person, and remember where they came from."""
 WITHOUT_TRAFFIC: tuple[Phase, ...] = ("pending", "shadow")
 
 _EDGE = ConfigDict(extra="forbid", populate_by_name=True)
@@ -81,7 +89,22 @@ class State:
     update: str
     """The update that this state goes back to."""
     evidence: Digest | None
-    """Digest of that update's record in the object store; None: adopted without one."""
+    """Digest of what the last change was decided on, in the object store (an update's evaluation, or an analysis);
+    None: without one."""
+    rollout: str = ""
+    """The rollout's id: ``v13-20260301T120000Z``; empty: none yet."""
+    since: Moment | None = None
+    """When the phase (or the step) began: the time of the commit that did it."""
+    step: Annotated[int, Field(ge=0)] = 0
+    """How far the canary came: 0 before the first step, k at the k-th of the plan. Kept while it waits."""
+    came_from: Phase | None = None
+    """Where ``held`` and ``paused`` go back to."""
+    reason: str = ""
+    """Why it is where it is: one plain sentence."""
+    approved: Annotated[int, Field(ge=-1)] = -1
+    """The last step that a person allowed to leave; -1: none yet."""
+    direct: bool = False
+    """A person's way back to an earlier version: once it is ready it gets all traffic, without steps."""
     barred: tuple[Barred, ...] = ()
     api_version: Annotated[Literal["upkeep.dev/v1alpha1"], Field(alias="apiVersion")] = "upkeep.dev/v1alpha1"
     kind: Literal["Rollout"] = "Rollout"
@@ -93,6 +116,16 @@ class State:
         if self.canary is not None:
             weights[self.canary.version] = self.weight
         return weights
+
+
+def moment(time: datetime) -> str:
+    """A time as the state holds it. ``time`` must know its zone."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rollout_id(version: str, now: datetime) -> str:
+    """``v13-20260301T120000Z``: one version's way, begun at one time."""
+    return f"{version}-{now.astimezone(UTC).strftime('%Y%m%dT%H%M%SZ')}"
 
 
 def render_state(state: State) -> bytes:
@@ -114,6 +147,13 @@ def render_state(state: State) -> bytes:
             and {"version": canary.version, "digest": Quoted(canary.digest), "update": Quoted(canary.update)},
             "update": Quoted(state.update),
             "evidence": state.evidence and Quoted(state.evidence),
+            "rollout": Quoted(state.rollout),
+            "since": state.since and Quoted(state.since),
+            "step": state.step,
+            "came_from": state.came_from,
+            "reason": Quoted(state.reason),
+            "approved": state.approved,
+            "direct": state.direct,
             "barred": [
                 {
                     "version": each.version,
@@ -143,6 +183,8 @@ def read_state(data: bytes, model: str, file: str = STATE_FILE) -> State:
         raise document.problem(f"the phase is {state.phase}, and there is {has}", "phase")
     if state.weight and (state.canary is None or state.phase in WITHOUT_TRAFFIC):
         raise document.problem(f"the weight must be 0 in the phase {state.phase}", "weight")
+    if (state.came_from is not None) != (state.phase in WAITING):
+        raise document.problem(f"the phase is {state.phase}, and `came_from` is {state.came_from or 'empty'}", "phase")
     if state.canary is not None and state.canary.version == state.champion.version:
         raise document.problem("champion and canary are the same version", "canary", "version")
     return state

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 from upkeep.errors import Problem, SpecError
 from upkeep.spec.load import Positions, missing_repository, nearest, read, resolve
@@ -132,9 +133,10 @@ def _addresses(c: _Context) -> Iterator[Problem]:
         (spec.store, "store"),
         (spec.data.source, "data", "source"),
         (spec.monitoring.labels, "monitoring", "labels"),
+        (spec.monitoring.payloads.source, "monitoring", "payloads", "source"),
     ):
         scheme, _, rest = text.partition("://") if "://" in text else ("", "", text)
-        if not text and path != ["monitoring", "labels"]:
+        if not text and path[0] != "monitoring":
             yield c.error(f"`{path[-1]}` is empty", "give a folder or an s3:// address", *path)
         elif scheme not in ("", "s3", "file"):
             yield c.error(f"{scheme}:// is no address that Upkeep can open", "use a folder, file:// or s3://", *path)
@@ -749,6 +751,67 @@ def _rollout(c: _Context) -> Iterator[Problem]:
             yield c.error(f"the step {step:.0%} is not between 0% and 100%: {why}", "remove it", *path)
         elif index and step <= steps[index - 1]:
             yield c.error(f"the steps must rise: {step:g} comes after {steps[index - 1]:g}", "put them in order", *path)
+        elif round(step * 100) != round(step * 100, 9):
+            yield c.error(f"the step {step:.4%} is not whole per cent", "traffic is divided in whole per cent", *path)
+
+
+def _rollout_people(c: _Context) -> Iterator[Problem]:
+    """Approvals, windows and webhooks."""
+    rollout = c.spec.rollout
+    for index, share in enumerate(rollout.approve):
+        if share not in (0.0, *rollout.steps):
+            yield c.error(
+                f"{share:.0%} is none of the steps",
+                "name a step, or 0% for before the first",
+                "rollout",
+                "approve",
+                index,
+            )
+    for index, window in enumerate(rollout.windows):
+        path = ("rollout", "windows", index)
+        if window.zone not in available_timezones():
+            yield c.error(f"{window.zone!r} is no time zone", "for example `zone: Europe/London`", *path, "zone")
+        if window.start >= window.end:
+            yield c.error(
+                f"the window ends at {window.end}, not after {window.start}",
+                "a window lies within a day; make two for one that goes over midnight",
+                *(*path, "end"),
+            )
+        if not window.days:
+            yield c.error("a window without a day never opens", "name its days", *path, "days")
+    for index, webhook in enumerate(rollout.webhooks):
+        if urlsplit(webhook.url).scheme not in ("http", "https") or not urlsplit(webhook.url).netloc:
+            yield c.error(f"{webhook.url!r} is no web address", "write https://…", "rollout", "webhooks", index, "url")
+
+
+_NEED_LABELS = ("accuracy", "precision", "recall", "f1")
+
+
+def _rollout_evidence(c: _Context) -> Iterator[Problem]:
+    """What an analysis is asked for must be there to be measured."""
+    rollout, labels = c.spec.rollout, c.spec.monitoring.labels
+    if "accuracy" in rollout.required and not labels:
+        yield c.error(
+            "accuracy is required, and `monitoring.labels` does not say where labels arrive: no step would ever pass",
+            "name the folder or address of the labels, or do not require accuracy",
+            *("rollout", "required"),
+        )
+    for index, threshold in enumerate(rollout.thresholds):
+        path = ("rollout", "thresholds", index)
+        if (threshold.at_most is None) == (threshold.at_least is None):
+            yield c.error("a threshold has exactly one of at_most and at_least", "write one of them", *path)
+        if threshold.metric in _NEED_LABELS and not labels:
+            yield c.error(
+                f"{threshold.metric} needs labels, and `monitoring.labels` does not say where they arrive",
+                "name the folder or address of the labels",
+                *(*path, "metric"),
+            )
+    if rollout.limits.step < rollout.timeout:
+        yield c.error(
+            "a step's limit is shorter than a request's timeout, and no step passes sooner",
+            "raise limits.step, or lower timeout",
+            *("rollout", "limits", "step"),
+        )
 
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -838,5 +901,7 @@ RULES: tuple[Rule, ...] = (
     _fairness,
     _serving,
     _rollout,
+    _rollout_people,
+    _rollout_evidence,
     _monitoring,
 )

@@ -154,7 +154,14 @@ def resolve(spec: ModelSpec, folder: str | Path) -> ModelSpec:
             split=replace(spec.data.split, salt=spec.data.split.salt or spec.name),
         ),
         rollout=replace(spec.rollout, repository=repository, path=spec.rollout.path or f"models/{spec.name}"),
-        monitoring=replace(spec.monitoring, labels=located(spec.monitoring.labels)),
+        monitoring=replace(
+            spec.monitoring,
+            labels=located(spec.monitoring.labels),
+            payloads=replace(
+                spec.monitoring.payloads,
+                source=located(spec.monitoring.payloads.source) or f"{store.rstrip('/')}/{spec.name}/payloads",
+            ),
+        ),
     )
 
 

@@ -90,6 +90,25 @@ Points = Annotated[
     ),
 ]
 """A value or a difference of a metric, not negative; ``0.02`` or ``2%``."""
+_DURATION = r"^\s*(\d+(\.\d+)?|\.\d+)\s*(ms|s|m|h|d)\s*$"
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+
+
+def parse_duration(value: object) -> object:
+    """``"1.5h"`` → ``5400.0``; anything else is left for pydantic to judge."""
+    match = re.fullmatch(_DURATION, value) if isinstance(value, str) else None
+    return float(Decimal(match[1]) * _SECONDS[match[3]]) if match else value
+
+
+Seconds = Annotated[
+    float,
+    Ge(0),
+    BeforeValidator(
+        parse_duration,
+        json_schema_input_type=Annotated[float, Ge(0)] | Annotated[str, Field(pattern=_DURATION)],
+    ),
+]
+"""A length of time in seconds; written ``90``, ``90s``, ``10m``, ``2h`` or ``1d``."""
 Name = Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]*[a-z0-9])?$", max_length=40)]
 """A lower-case DNS label (RFC 1123) that starts with a letter."""
 Label = str | bool | int
@@ -556,10 +575,99 @@ class Margin:
     """How much worse than the champion the canary may be, on live traffic."""
 
     __pydantic_config__ = EDGE
-    errors: Share = 0.005
-    """The share of failed requests."""
-    accuracy: Share = 0.02
+    errors: OpenShare = 0.005
+    """The share of failed requests: the harm accepted over all traffic."""
+    latency: OpenShare = 0.01
+    """The share of requests slower than ``rollout.latency``."""
+    accuracy: OpenShare = 0.02
     """Accuracy, once labels arrive."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certainty:
+    """How often an analysis may err, however often it looks."""
+
+    __pydantic_config__ = EDGE
+    rollback: OpenShare = 0.01
+    """How likely a canary as good as the champion is taken back, over a whole rollout."""
+    step: OpenShare = 0.05
+    """How likely a canary that is worse by the margin passes a step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """A fixed limit on the canary alone, beside the comparison with the champion."""
+
+    __pydantic_config__ = EDGE
+    metric: Literal["errors", "slow", "accuracy", "precision", "recall", "f1"]
+    """``errors``: the share of failed requests; ``slow``: of those slower than ``rollout.latency``; the others need
+    labels."""
+    at_most: Share | None = None
+    """The highest value that is let pass."""
+    at_least: Share | None = None
+    """The lowest value that is let pass."""
+    over: Annotated[Seconds, Gt(0)] = 300.0
+    """The time over which the value is taken."""
+    failures: Annotated[int, Ge(1)] = 1
+    """How many windows in a row must miss the limit before the canary is taken back."""
+    min_requests: Annotated[int, Ge(1)] = 100
+    """A window with fewer is ``insufficient``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitLimits:
+    """How long a rollout may wait."""
+
+    __pydantic_config__ = EDGE
+    ready: Seconds = 1800.0
+    """For the challenger to be ready, from its commit."""
+    shadow: Seconds = 86400.0
+    """For enough labelled requests to compare in pairs."""
+    step: Seconds = 86400.0
+    """For the evidence of one step."""
+    otherwise: Literal["hold", "roll_back"] = "hold"
+    """What happens where the evidence is insufficient at the limit: wait for a person, or take the canary back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shadow:
+    """The champion's labelled requests, answered by the canary too, compared in pairs, out of band."""
+
+    __pydantic_config__ = EDGE
+    replay: bool = True
+    """Compare in pairs where ``monitoring.labels`` is set: before the first step, and beside every later one."""
+    rows_per_minute: Annotated[int, Ge(1)] = 6000
+    """At most so many rows are asked of the canary's model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """A time in which traffic may move forward; taking a canary back is always allowed."""
+
+    __pydantic_config__ = EDGE
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = ("mon", "tue", "wed", "thu", "fri")
+    """The days of the week."""
+    start: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "09:00"
+    """From this time of day."""
+    end: Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$|^24:00$")] = "17:00"
+    """Until this time of day, itself not included."""
+    zone: str = "UTC"
+    """The time zone's name (IANA)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhook:
+    """Where events are sent: a POST with a JSON body."""
+
+    __pydantic_config__ = EDGE
+    url: str
+    """Its address."""
+    events: tuple[
+        Literal["proposed", "moved", "promoted", "rolled_back", "held", "paused", "problem", "failing"], ...
+    ] = ("promoted", "rolled_back", "held", "paused", "problem", "failing")
+    """Which ones."""
+    secret_env: str = ""
+    """The environment variable with the key that signs the body (HMAC-SHA256, header ``X-Upkeep-Signature``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -577,6 +685,36 @@ class Rollout:
     """The canary's shares of the traffic, rising."""
     margin: Margin = Margin()
     """How much worse than the champion the canary may be."""
+    certainty: Certainty = Certainty()
+    """How often an analysis may err."""
+    latency: Annotated[Seconds, Gt(0)] = 0.5
+    """The objective of one request's latency; a slower one counts as slow."""
+    timeout: Annotated[Seconds, Gt(0)] = 10.0
+    """How long a request may take before it counts as failed. No step passes sooner after its traffic moved."""
+    required: tuple[Literal["errors", "latency", "accuracy"], ...] = ()
+    """What must be shown not worse before a step passes. Default: errors and latency; accuracy too where
+    ``monitoring.labels`` is set. Everything measured can take the canary back."""
+    thresholds: tuple[Threshold, ...] = ()
+    """Fixed limits on the canary alone, beside the comparison."""
+    every: Annotated[Seconds, Gt(0)] = 10.0
+    """How often the evidence is looked at."""
+    bake: Seconds = 3600.0
+    """How long the old champion stays warm at 0 % after the canary has all traffic, and the evidence goes on."""
+    limits: WaitLimits = WaitLimits()
+    """How long a rollout may wait."""
+    shadow: Shadow = Shadow()
+    """Comparison in pairs."""
+    approve: tuple[Share, ...] = ()
+    """Weights that are left only when a person says so: some of ``steps``; 0 asks before
+    the first step."""
+    windows: tuple[Window, ...] = ()
+    """When traffic may move forward; none: always."""
+    freeze: bool = False
+    """Nothing moves forward while this is set."""
+    brake: bool = True
+    """Where the evidence says ``fail``, move the live weights at once, before the commit is applied."""
+    webhooks: tuple[Webhook, ...] = ()
+    """Who is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -591,12 +729,46 @@ class UpdateWhen:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabelColumns:
+    """What the columns of a label file are called."""
+
+    __pydantic_config__ = EDGE
+    id: str = ""
+    """The row's id, or the request's where the client sends no ``data.id``. Default: ``data.id``, else
+    ``request_id``."""
+    label: str = ""
+    """The label. Default: ``data.target.column``."""
+    time: str = ""
+    """When the label became known. Default: the file's own time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Payloads:
+    """The log of requests and answers."""
+
+    __pydantic_config__ = EDGE
+    log: bool = True
+    """Whether requests and answers are logged."""
+    keep: Seconds = 30 * 86400.0
+    """How long they are kept."""
+    source: str = ""
+    """Where the log is read: a folder or an s3:// address. Default: ``payloads/`` below the model's place in the
+    store."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Monitoring:
     """What is watched while the model serves."""
 
     __pydantic_config__ = EDGE
     labels: str = ""
-    """Where labels arrive later: a folder or an s3:// address."""
+    """Where labels arrive later: a folder or an s3:// address, with the columns of ``label_columns``."""
+    label_columns: LabelColumns = LabelColumns()
+    """What the columns of the labels are called."""
+    payloads: Payloads = Payloads()
+    """The log of requests and answers."""
+    prometheus: str = ""
+    """The address of the Prometheus that scrapes the model's traffic. Default: what serves on one machine."""
     update_when: UpdateWhen = UpdateWhen()
     """What starts an update by itself."""
 
