@@ -1,0 +1,1 @@
+"""The model server: one version of one model, on the KServe Python server."""
