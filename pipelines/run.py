@@ -27,20 +27,13 @@ from upkeep.registry.registry import Registry
 from upkeep.spec.load import canonical
 from upkeep.spec.model import ModelSpec
 from upkeep.store import open_store
-from upkeep.update.context import (
-    BUG,
-    FAILURE_MARK,
-    PROGRESS_MARK,
-    UPDATE_VARIABLE,
-    StepError,
-    failure_of,
-    update_key,
-)
+from upkeep.update.context import FAILURE_MARK, PROGRESS_MARK, UPDATE_VARIABLE
+from upkeep.update.failure import BUG, StepError, failure_of, leave, step_error
 from upkeep.update.record import UpdateRecord
 
-LOCK_SECONDS = 6 * 3600
-"""How long a crashed update keeps others waiting."""
 LOG = "log.txt"
+NAME = "--function_to_execute"
+"""What stands before a step's name in the command that kfp.local runs."""
 GRACE_SECONDS = 5.0
 """How long an interrupted step may take to stop by itself."""
 
@@ -78,7 +71,7 @@ def run_here(
     data = canonical(spec)
     digest = records.digest(data)
     update = update_id(now(), digest)
-    with registry.lock(update, now=now, seconds=LOCK_SECONDS):
+    with registry.lock(update, now=now) as lease:
         registry.put_spec(data)
         root = Path(tempfile.mkdtemp(prefix=f"upkeep-{spec.name}-"))
         failures: list[StepError] = []
@@ -91,19 +84,31 @@ def run_here(
             "accept_changed": accept_changed,
             "supersede": supersede,
         }
+        told = _Told(failures, listen, lease.check)
         try:
             environment = _environment(spec, update, root)
-            _run_local(update_pipeline(spec), arguments, root, environment, _Told(failures, listen))
+            _run_local(update_pipeline(spec), arguments, root, environment, told)
         except RuntimeError as error:  # kfp.local's word for a task that failed
             log_stays = not failures or failures[0].error == BUG
-            raise _reason(failures, root / LOG) from error
+            reason = _reason(failures, root / LOG)
+            _leave(registry, spec, update, told, reason, now())
+            raise reason from error
+        except BaseException as error:
+            _leave(registry, spec, update, told, error, now())
+            raise
         finally:
             if not keep:
                 _clear(root, but=(LOG,) if log_stays else ())
         if keep:
             listen(Progress("deploy", f"the run's folder is kept: {root}", 1.0))
-    key = f"{spec.name}/{update_key(update, 'record.json')}"
-    return records.from_json(UpdateRecord, store.get(key), source=key)
+    return records.from_json(UpdateRecord, registry.get_update(update, "record.json"), source=f"updates/{update}")
+
+
+def _leave(registry: Registry, spec: ModelSpec, update: str, told: _Told, error: BaseException, now: datetime) -> None:
+    """The record and page of a run that broke off, where its step could not write them itself; tell where they are."""
+    failure = told.failures[0] if told.failures else step_error(told.step, error)
+    with contextlib.suppress(Exception):  # a store that is away, say: the run's own error is what must be told
+        error.add_note(f"what is known stands in {leave(registry, spec, update, failure, now=now)}")
 
 
 def update_id(now: datetime, spec_digest: str) -> str:
@@ -145,7 +150,7 @@ def _run_local(pipeline: Any, arguments: dict[str, Any], root: Path, environment
         (root / LOG).open("w", encoding="utf-8") as log,
         contextlib.redirect_stdout(_Lines(log, told)),
         _set(environment),
-        _own_processes(),
+        _own_processes(told),
         _quiet_logging(),
     ):
         # what kfp.local has no use for (images, display names) is for a cluster
@@ -184,12 +189,18 @@ def _set(environment: dict[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_processes() -> Iterator[None]:
+def _own_processes(told: _Told) -> Iterator[None]:
     """kfp.local starts the steps by :func:`_run_step`: its own way lets them go on after an interrupt."""
     from kfp.local import subprocess_task_handler
 
+    def run_step(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        if NAME in full_command[:-1]:
+            told.step = full_command[full_command.index(NAME) + 1]
+        told.before_step()
+        return _run_step(full_command, env_vars)
+
     before = subprocess_task_handler.run_local_subprocess
-    subprocess_task_handler.run_local_subprocess = _run_step
+    subprocess_task_handler.run_local_subprocess = run_step
     try:
         yield
     finally:
@@ -233,12 +244,16 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Told:
     """Where the steps' own words go."""
 
     failures: list[StepError]
     listen: Listener
+    before_step: Callable[[], None] = lambda: None
+    """Raises where the run may not go on."""
+    step: str = "collect"
+    """The one that spoke last."""
 
 
 class _Lines(io.TextIOBase):
@@ -255,7 +270,9 @@ class _Lines(io.TextIOBase):
             _, marked, said = line.partition(PROGRESS_MARK)
             if marked:
                 with contextlib.suppress(ValueError, TypeError):
-                    self._told.listen(Progress(**json.loads(said)))
+                    progress = Progress(**json.loads(said))
+                    self._told.step = progress.step
+                    self._told.listen(progress)
             _, marked, said = line.partition(FAILURE_MARK)
             if marked:
                 with contextlib.suppress(UpkeepError):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from upkeep.drift.result import DriftReport
     from upkeep.pipelines.run import Listener
     from upkeep.registry.card import Card
+    from upkeep.registry.lock import Epoch
     from upkeep.registry.registry import Registry
     from upkeep.spec.model import ModelSpec
     from upkeep.update.adopt import Adopted
@@ -271,6 +272,14 @@ def sweep(
 ) -> Sequence[str]:
     """Delete what no version names and is older than the grace time; the keys."""
     return registry(spec).sweep(now=now(), grace=timedelta(hours=grace_hours), dry_run=dry_run)
+
+
+def unlock(spec: str | Path | ModelSpec, *, reason: str, of: str = "update") -> Epoch | None:
+    """End the lock of the model's updates (``of``: or of what else is done by one at a time); who held it, if any.
+
+    A holder that is alive stops before its next step.
+    """
+    return registry(spec).unlock(reason, of=of)
 
 
 def spec_schema() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import html
 import os
 import resource
 import signal
@@ -26,7 +27,9 @@ import pandas as pd
 import pytest
 
 from tests.e2e.test_update import SPEC, month
+from upkeep import records
 from upkeep.cli.main import main
+from upkeep.update.record import UpdateRecord
 
 UPKEEP = Path(sys.executable).parent / "upkeep"
 ONE = SPEC.partition("  - name: online")[0] + "gate:" + SPEC.partition("gate:")[2] + "  min_rows: 50\n"
@@ -81,7 +84,7 @@ def nothing_left(place: Path) -> None:
 
 
 def free(place: Path) -> None:
-    locks = {path.name for path in place.glob("store/churn/lock/*")}
+    locks = {path.name for path in place.glob("store/churn/lock/update/*")}
     assert {name for name in locks if "released" not in name} == {
         name.replace(".released", "") for name in locks if "released" in name
     }
@@ -397,6 +400,30 @@ def test_an_update_tells_bad_data_as_check_does(bad: str, place: Path, call: Cal
     code, said = call("run")
     assert (code, words in said, "→" in said) == (2, True, True), said
     nothing_left(place)
+    record, page = broken_off(place)
+    assert record.failed is not None
+    assert record.failed.step == ("collect" if bad == "truncated parquet" else "preprocess")
+    assert (record.failed.error, record.verdict.verdict, record.version) == ("DataError", "insufficient", None)
+    assert words in record.verdict.summary + record.message
+    assert record.failed.problems[0].fix in record.message
+    assert str(page) in said
+    assert f"in the step {record.failed.step}" in told(page)
+    assert words in told(page)
+    assert "Not finished" in told(page)
+    assert "goes on serving; what to do: " in told(page)
+
+
+def broken_off(place: Path) -> tuple[UpdateRecord, Path]:
+    """The record and the page of the newest update."""
+    folder = max(place.glob("store/churn/updates/*"))
+    record = records.read(UpdateRecord, folder / "record.json")
+    assert record.outcome == "failed"
+    assert Path(record.page) == folder / "page.html"
+    return record, folder / "page.html"
+
+
+def told(page: Path) -> str:
+    return " ".join(html.unescape(page.read_text()).split())
 
 
 def test_a_period_that_came_back_with_other_bytes(place: Path, call: Call, quick: None) -> None:
@@ -460,6 +487,13 @@ def test_stopped_in_each_step(
     assert stopped == [at]
     assert (code, "stopped" in said) == (128 + number, True), said
     free(place)
+    record, page = broken_off(place)
+    assert record.failed is not None
+    assert record.failed.step == at
+    assert f"broke off in the step {at}: it was stopped" in told(page)
+    assert (record.version, "v1 is registered and not proposed" in told(page)) == (
+        ("v1", True) if word == "registered" else (None, False)
+    )
     assert list((place.parent / "tmp").iterdir()) == []
     releases = place / "store/churn/releases.git"
     if releases.exists():
@@ -500,6 +534,39 @@ def test_a_second_ctrl_c_does_not_cut_the_cleaning_short(
     code, said = call("run")
     assert (code, "cleaning up" in said) == (130, True), said
     nothing_left(place)
+
+
+def test_a_lock_that_is_ended_by_hand_stops_its_update_before_the_next_step(
+    place: Path, call: Call, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from upkeep.pipelines import run
+
+    from upkeep.registry import lock
+
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 120)
+    monkeypatch.setattr(lock, "BEATS", 12_000)
+    heard: list[str] = []
+
+    def steps(*words: Any) -> None:
+        told = words[-1]
+        told.before_step()
+        with pytest.raises(SystemExit):
+            main(["store", "unlock", "--reason", "wrong data"])
+        heard.append(capfd.readouterr().out)
+        for _ in range(2000):
+            time.sleep(0.005)
+            told.before_step()
+        raise AssertionError("it went on")
+
+    monkeypatch.setattr(run, "_run_local", steps)
+    code, said = call("run")
+    assert (code, "ended by hand: wrong data" in said, "retry" in said) == (3, True, True), said
+    (update,) = [path.name for path in place.glob("store/churn/updates/*")]
+    assert f"ended: {update} held it since" in heard[0]
+    nothing_left(place)
+    with pytest.raises(SystemExit) as stop:
+        main(["store", "unlock", "--reason", "again"])
+    assert (stop.value.code, "nobody held it" in capfd.readouterr().out) == (0, True)
 
 
 def test_ctrl_c_while_checking(place: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

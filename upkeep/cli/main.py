@@ -25,7 +25,7 @@ COMMANDS = {
     "adopt": ("upkeep.cli.versions", "adopt", "Make the model that already serves version 1."),
     "compile": ("upkeep.cli.update", "compile_", "Write the KFP pipeline as IR YAML."),
     "spec": ("upkeep.cli.spec", "spec", "The spec's JSON Schema and reference."),
-    "store": ("upkeep.cli.store", "store", "Make the bucket; sweep what no version names."),
+    "store": ("upkeep.cli.store", "store", "Make the bucket; sweep what no version names; end a lock."),
 }
 
 

@@ -29,11 +29,14 @@ def show_error(error: UpkeepError, *, as_json: bool) -> None:
             "exit_code": error.exit_code,
             "retry": error.retry,
             "problems": records.plain(list(error.problems)),
+            "notes": list(getattr(error, "__notes__", ())),
         }
         click.echo(json.dumps(answer, ensure_ascii=False, indent=2), err=True)
         return
     for problem in error.problems:
         show_problem(problem)
+    for note in getattr(error, "__notes__", ()):
+        click.echo(f"    {note}", err=True)
     if error.retry:
         click.echo("    a retry may help", err=True)
 

@@ -10,7 +10,7 @@ from upkeep.cli.show import show_json
 
 @click.group()
 def store() -> None:
-    """Make the bucket; sweep what no version names."""
+    """Make the bucket; sweep what no version names; end a lock."""
 
 
 @store.command("init")
@@ -54,3 +54,28 @@ def sweep(spec_path: str, grace_hours: float, dry_run: bool, output: str) -> Non
     for key in gone:
         click.echo(key)
     click.echo(f"{len(gone)} objects {'would go' if dry_run else 'deleted'}")
+
+
+@store.command()
+@spec_option
+@click.option("--reason", required=True, help="Why; it is written beside the lock, and its holder reads it.")
+@click.option("--of", default="update", show_default=True, help="What the lock is of: update, or rollout.")
+@output_option
+def unlock(spec_path: str, reason: str, of: str, output: str) -> None:
+    """End the lock that keeps others from the same work, and say who held it.
+
+    A crashed holder's lock ends by itself within two minutes. A holder that is alive stops before its next step.
+
+    \b
+    Example:
+      upkeep store unlock --reason "the machine it ran on is gone"
+    """
+    from upkeep import api
+
+    held = api.unlock(spec_path, reason=reason, of=of)
+    if output == "json":
+        show_json({"ended": held})
+    elif held:
+        click.echo(f"ended: {held.holder} held it since {held.since}, and had renewed it until {held.until}")
+    else:
+        click.echo("nobody held it")

@@ -181,8 +181,16 @@ class Verdict:
     verdict: VerdictName
     summary: str
     """One plain sentence a person can repeat."""
-    case: Literal["first", "champion", "changed_features", "changed_classes", "champion_unreadable", "adopted_unknown"]
-    """Which comparison was possible; each has its documented outcome."""
+    case: Literal[
+        "first",
+        "champion",
+        "changed_features",
+        "changed_classes",
+        "champion_unreadable",
+        "adopted_unknown",
+        "unfinished",
+    ]
+    """Which comparison was possible; each has its documented outcome. ``unfinished``: none, the update broke off."""
     reasons: tuple[Reason, ...]
 
 

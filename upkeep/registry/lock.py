@@ -1,13 +1,17 @@
-"""One update of a model at a time: a lock of create-only epochs.
+"""One at a time: a lock of create-only epochs, each a short lease that its holder renews while it lives.
 
-``lock/000001.json`` says who holds the first epoch and until when, ``lock/000001.released.json`` that it is over. The
-next epoch may be created once the newest one is released or past its time, and creating is atomic: of many who try,
-one gets it. A crashed holder's lock ends by itself. It keeps others from wasting work; what guards correctness are
-the create-only version and the Git push, so a clock that is a little off does no harm.
+``000001.json`` says who holds the first epoch and until when, ``000001.released.json`` that it is over. The next
+epoch may be created once the newest one is released or past its time, and creating is atomic: of many who try, one
+gets it. Renewing is creating the next epoch, too, before one's own is over: so it cannot go on beside somebody who
+came in between. A crashed holder's lock is free within :data:`LEASE_SECONDS`; a person can end any at once
+(:func:`unlock`), and a holder that is still alive then finds out (:meth:`Lease.check`). It keeps others from wasting
+work; what guards correctness are the create-only version and the Git push, so a clock that is a little off does no
+harm.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,10 +20,16 @@ from uuid import uuid4
 
 from upkeep import records
 from upkeep.errors import ConflictError, UpkeepError, Where
-from upkeep.store import Store
+from upkeep.store import MissingObject, Store
 
+LEASE_SECONDS = 120.0
+"""How long a crashed holder keeps others waiting."""
+BEATS = 4
+"""How often a lease is renewed in its time: three may fail before it ends."""
 ATTEMPTS = 20
 """How often a lost race is run again: each loss means that somebody else held the lock and gave it back."""
+KEPT_EPOCHS = 100
+"""A holder that renews removes its epochs before the newest so many: one that lives for weeks leaves no thousands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +40,143 @@ class Epoch:
     token: str
     """Tells two attempts of one holder apart."""
     since: str
-    """UTC, ISO 8601."""
+    """UTC, ISO 8601: when the holder came in, not when it last renewed."""
     until: str
     """UTC, ISO 8601: from then on the lock is free, released or not."""
     schema_version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """An epoch is over."""
+
+    epoch: Epoch
+    broken: str = ""
+    """Why a person ended it; empty: its holder gave it back."""
+    schema_version: int = 1
+
+
+class Lease:
+    """The lock as its holder has it: made by :func:`hold`."""
+
+    def __init__(
+        self, store: Store, prefix: str, holder: str, *, now: Callable[[], datetime], seconds: float, token: str
+    ) -> None:
+        self._store, self._prefix, self._now, self._seconds = store, prefix, now, seconds
+        self.holder = holder
+        self._token = token
+        self.since = ""
+        """UTC, ISO 8601."""
+        self._number = 0
+        """The newest epoch that is known to be one's own."""
+        self._tried = 0
+        """The newest epoch that one tried to create: where an error or a lost reply hid the answer, it may be own."""
+        self.until = ""
+        """UTC, ISO 8601: when it ends unless it is renewed."""
+        self._taken = ""
+        self._trouble = ""
+
+    def check(self) -> None:
+        """Raises :class:`ConflictError` when the lock is no longer this holder's. Reads no store."""
+        where = Where(file=f"{self._store.uri}/{self._prefix}")
+        if self._taken:
+            raise ConflictError(
+                f"{self.holder} lost the lock: {self._taken}", where=where, fix="see who is at work, then start again"
+            )
+        if self._now().astimezone(UTC) >= datetime.fromisoformat(self.until):
+            why = f" ({self._trouble})" if self._trouble else ""
+            raise ConflictError(
+                f"{self.holder} lost the lock: it was not renewed before {self.until}{why}",
+                where=where,
+                fix="see that the store can be reached, then start again",
+            )
+
+    def acquire(self) -> None:
+        """Raises :class:`ConflictError` where somebody else has it."""
+        for _ in range(ATTEMPTS):
+            try:
+                newest, held = holder_of(self._store, self._prefix)
+            except MissingObject:  # removed since it was listed: it is long over
+                continue
+            moment = self._now().astimezone(UTC)
+            if held and moment < datetime.fromisoformat(held.until):
+                raise _held(held, f"{self._store.uri}/{_epoch(self._prefix, newest)}")
+            self.since = moment.isoformat(timespec="seconds")
+            # a number that was removed since it was read can be created again, and is not the newest any more
+            if self._create(newest + 1, moment) and newest_epoch(self._store, self._prefix)[0] == newest + 1:
+                self._number = newest + 1
+                return
+        raise ConflictError(
+            f"the lock went to others {ATTEMPTS} times in a row",
+            where=Where(file=f"{self._store.uri}/{self._prefix}"),
+            fix="try again",
+        )
+
+    def renew(self) -> bool:
+        """Make it last ``seconds`` from now; False when it is somebody else's, or a person ended it."""
+        names = _names(self._store, self._prefix)
+        newest, released = _newest(names)
+        if newest != self._number or released:
+            there = records.from_json(Epoch, self._store.get(_epoch(self._prefix, newest)))
+            if there.token != self._token or released:
+                self._taken = self._who_took(newest, released=released)
+                return False
+            self._number = newest  # one's own, of which the reply was lost
+        if not self._create(newest + 1, self._now().astimezone(UTC)):
+            self._taken = self._who_took(newest + 1, released=False)
+            return False
+        self._number = newest + 1
+        self._trouble = ""
+        for name in sorted(names)[:BEATS]:
+            if _number(name) < newest - KEPT_EPOCHS:
+                self._store.delete(f"{self._prefix}/{name}")
+        return True
+
+    def beat(self, stop: threading.Event, every: float) -> None:
+        """Renew until told to stop, or until it is lost."""
+        while not stop.wait(every):
+            try:
+                if not self.renew():
+                    return
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next beat may work; check() tells if not
+                self._trouble = str(error).partition("\n")[0]
+
+    def give_back(self) -> None:
+        """Release the epoch that is one's own, also when an interrupt or a lost reply hid that it is."""
+        if self._number and self._number == self._tried:
+            self._release(self._number, self._record(self.until))
+            return
+        for number in dict.fromkeys((self._tried, self._number)):
+            if number:
+                with suppress(MissingObject):
+                    there = records.from_json(Epoch, self._store.get(_epoch(self._prefix, number)))
+                    if there.token == self._token:
+                        self._release(number, there)
+                        return
+
+    def _record(self, until: str) -> Epoch:
+        return Epoch(holder=self.holder, token=self._token, since=self.since, until=until)
+
+    def _create(self, number: int, moment: datetime) -> bool:
+        until = (moment + timedelta(seconds=self._seconds)).isoformat(timespec="seconds")
+        data = records.to_json(self._record(until))
+        self._tried = number
+        key = _epoch(self._prefix, number)
+        # after a lost reply the epoch that is there may be one's own
+        done = self._store.create(key, data) or self._store.get(key) == data
+        if done:
+            self.until = until
+        return done
+
+    def _release(self, number: int, epoch: Epoch) -> None:
+        self._store.create(_released(self._prefix, number), records.to_json(Release(epoch=epoch)))
+
+    def _who_took(self, number: int, *, released: bool) -> str:
+        if released:
+            data = self._store.get(_released(self._prefix, number))
+            return f"it was ended by hand: {records.from_json(Release, data).broken or 'no reason given'}"
+        there = records.from_json(Epoch, self._store.get(_epoch(self._prefix, number)))
+        return f"{there.holder} has it since {there.since}"
 
 
 @contextmanager
@@ -43,80 +186,86 @@ def hold(
     holder: str,
     *,
     now: Callable[[], datetime],
-    seconds: float,
+    seconds: float = LEASE_SECONDS,
+    every: float | None = None,
     token: Callable[[], str] = lambda: uuid4().hex,
-) -> Iterator[Epoch]:
-    """Hold the lock at ``prefix`` while the block runs, ``seconds`` at most.
+) -> Iterator[Lease]:
+    """Hold the lock at ``prefix`` while the block runs, renewed in the background.
 
-    Raises :class:`ConflictError`, which names the holder and until when, where somebody else has it.
+    ``seconds``: how long others wait after a crash; ``every``: seconds between two renewals, a quarter of that without.
+    Raises :class:`ConflictError`, which names the holder and until when, where somebody else has it. The block asks
+    :meth:`Lease.check` before what must not be done by two.
     """
-    own = token()
-    tried: list[int] = []
-    epoch = None
+    lease = Lease(store, prefix, holder, now=now, seconds=seconds, token=token())
+    stop = threading.Event()
+    beat = threading.Thread(
+        target=lease.beat, args=(stop, seconds / BEATS if every is None else every), name=f"lock {prefix}", daemon=True
+    )
     try:
-        epoch = _acquire(store, prefix, holder, now, seconds, own, tried)
-        yield epoch
+        lease.acquire()
+        beat.start()
+        yield lease
     finally:
+        stop.set()
+        if beat.ident is not None:
+            beat.join()
         # where the store is away the lock ends by its time; what the block did or raised matters more
         with suppress(UpkeepError):
-            _give_back(store, prefix, own, tried, epoch)
+            lease.give_back()
 
 
-def _acquire(
-    store: Store,
-    prefix: str,
-    holder: str,
-    now: Callable[[], datetime],
-    seconds: float,
-    token: str,
-    tried: list[int],
-) -> Epoch:
+def unlock(store: Store, prefix: str, reason: str) -> Epoch | None:
+    """End whoever's epoch is the newest; who held it, or None: nobody did.
+
+    A holder that is alive renews no more and is told at its next :meth:`Lease.check`.
+    """
     for _ in range(ATTEMPTS):
-        newest, released = newest_epoch(store, prefix)
-        moment = now().astimezone(UTC)
-        if newest and not released:
-            key = _epoch(prefix, newest)
-            held = records.from_json(Epoch, store.get(key), source=f"{store.uri}/{key}")
-            if moment < datetime.fromisoformat(held.until):
-                raise _held(held, f"{store.uri}/{key}")
-        epoch = Epoch(
-            holder=holder,
-            token=token,
-            since=moment.isoformat(timespec="seconds"),
-            until=(moment + timedelta(seconds=seconds)).isoformat(timespec="seconds"),
-        )
-        key = _epoch(prefix, newest + 1)
-        tried.append(newest + 1)
-        data = records.to_json(epoch)
-        # after a lost reply the epoch that is there may be one's own
-        if store.create(key, data) or store.get(key) == data:
-            return epoch
+        newest, held = holder_of(store, prefix)
+        if held is None:
+            return None
+        store.create(_released(prefix, newest), records.to_json(Release(epoch=held, broken=reason)))
+        if newest_epoch(store, prefix) == (newest, True):
+            return held
     raise ConflictError(
-        f"the lock went to others {ATTEMPTS} times in a row", where=Where(file=f"{store.uri}/{prefix}"), fix="try again"
+        "the lock was taken again and again",
+        where=Where(file=f"{store.uri}/{prefix}"),
+        fix="stop those who take it, then try again",
     )
 
 
-def _give_back(store: Store, prefix: str, token: str, tried: list[int], epoch: Epoch | None) -> None:
-    """Release the epoch that is one's own, also when an interrupt or a lost reply hid that it is."""
-    for number in tried[-1:]:
-        there = epoch or records.from_json(Epoch, store.get(_epoch(prefix, number)))
-        if there.token == token:
-            store.create(_released(prefix, number), records.to_json(there))
+def holder_of(store: Store, prefix: str) -> tuple[int, Epoch | None]:
+    """The newest epoch's number, 0 without any, and what it says unless it was released: its time may be past."""
+    newest, released = newest_epoch(store, prefix)
+    if not newest or released:
+        return newest, None
+    key = _epoch(prefix, newest)
+    return newest, records.from_json(Epoch, store.get(key), source=f"{store.uri}/{key}")
 
 
 def past_epochs(store: Store, prefix: str) -> list[str]:
     """Keys of all epochs before the newest."""
-    newest, _ = newest_epoch(store, prefix)
-    numbers = {entry.key: entry.key[len(prefix) + 1 :].partition(".")[0] for entry in store.list(prefix)}
-    return sorted(key for key, number in numbers.items() if number.isdecimal() and int(number) < newest)
+    names = _names(store, prefix)
+    newest, _ = _newest(names)
+    return sorted(f"{prefix}/{name}" for name in names if _number(name) < newest)
 
 
 def newest_epoch(store: Store, prefix: str) -> tuple[int, bool]:
     """The newest epoch's number, 0 without any, and whether it was released."""
+    return _newest(_names(store, prefix))
+
+
+def _names(store: Store, prefix: str) -> set[str]:
     names = {entry.key[len(prefix) + 1 :] for entry in store.list(prefix)}
-    numbers = [int(name.partition(".")[0]) for name in names if name.partition(".")[0].isdecimal()]
-    newest = max(numbers, default=0)
+    return {name for name in names if name.partition(".")[0].isdecimal()}
+
+
+def _newest(names: set[str]) -> tuple[int, bool]:
+    newest = max(map(_number, names), default=0)
     return newest, _released("", newest)[1:] in names
+
+
+def _number(name: str) -> int:
+    return int(name.partition(".")[0])
 
 
 def _epoch(prefix: str, number: int) -> str:
@@ -131,5 +280,6 @@ def _held(held: Epoch, place: str) -> ConflictError:
     return ConflictError(
         f"{held.holder} is at work on this model, since {held.since}",
         where=Where(file=place),
-        fix=f"wait until it is done; if it crashed, the lock ends by itself at {held.until}",
+        fix=f"wait until it is done; if it crashed, the lock ends by itself at {held.until}; "
+        "`upkeep store unlock --reason …` ends it now",
     )

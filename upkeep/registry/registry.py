@@ -9,7 +9,7 @@
       states/<candidate>/…           what an incremental candidate goes on from
       heldout/                       fingerprints of the rows that no training may see
       updates/<id>/                  what each update left: its record, page, drift report, evaluation
-      lock/                          one update at a time
+      lock/<of>/                     one update (one rollout's controller, …) at a time
 
 Nothing in it is ever changed: every write either creates or says the same again. A crash between any two writes
 leaves bytes that no version names, which :meth:`Registry.sweep` removes after a grace time, and never half a version.
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SWEEP_SECONDS = 3600
-"""How long a crashed sweep keeps updates waiting."""
+UPDATE = "update"
+"""What the lock is of that updates, adoptions and sweeps hold."""
 _VERSION = re.compile(r"v([1-9][0-9]*)")
 
 
@@ -286,12 +287,19 @@ class Registry:
 
     # ---- one at a time, and cleaning up ----
 
-    def lock(self, holder: str, *, now: Callable[[], datetime], seconds: float) -> AbstractContextManager[lock.Epoch]:
-        """Keep other updates of the model away while the block runs, ``seconds`` at most.
+    def lock(
+        self, holder: str, *, now: Callable[[], datetime], of: str = UPDATE, seconds: float = lock.LEASE_SECONDS
+    ) -> AbstractContextManager[lock.Lease]:
+        """Keep others from the same work (``of``: updates, or what else is done by one at a time) while the block runs.
 
-        Raises :class:`ConflictError`, which names the holder and until when, where one is under way.
+        The lock is renewed in the background; after a crash it is free within ``seconds``. Raises
+        :class:`ConflictError`, which names the holder and until when, where one is at work.
         """
-        return lock.hold(self.store, self._key("lock"), holder, now=now, seconds=seconds)
+        return lock.hold(self.store, self._key(f"lock/{of}"), holder, now=now, seconds=seconds)
+
+    def unlock(self, reason: str, *, of: str = UPDATE) -> lock.Epoch | None:
+        """End the lock, whoever holds it; who did, or None: it was free. See :func:`upkeep.registry.lock.unlock`."""
+        return lock.unlock(self.store, self._key(f"lock/{of}"), reason)
 
     def sweep(self, now: datetime, grace: timedelta, *, dry_run: bool = False) -> tuple[str, ...]:
         """Delete what nothing names and what has not been touched for the grace time; the keys, in order.
@@ -302,22 +310,26 @@ class Registry:
         card cannot be read: what it names is then not known, and nothing is deleted.
         """
         if dry_run:
-            return self._sweep(now - grace, dry_run=True)
-        with self.lock("sweep", now=lambda: now, seconds=SWEEP_SECONDS):
-            return self._sweep(now - grace, dry_run=False)
+            return self._sweep(now - grace, None)
+        started = time.monotonic()
+        with self.lock("sweep", now=lambda: now + timedelta(seconds=time.monotonic() - started)) as lease:
+            return self._sweep(now - grace, lease)
 
-    def _sweep(self, before: datetime, *, dry_run: bool) -> tuple[str, ...]:
+    def _sweep(self, before: datetime, lease: lock.Lease | None) -> tuple[str, ...]:
+        """Without a ``lease`` nothing is deleted."""
         named = {digest for card in self.cards() for digest in (card.digest, *card.parents)}
         keys = self._stale_folders(self._models, named, before)
         for candidate in sorted({name.partition("/")[0] for name in self._names("states")}):
             keys += self._stale_folders(self._states(candidate), {self.latest_state(candidate)}, before)
             old = [self._pointer_key(candidate, number) for number in self._state_numbers(candidate)[:-1]]
             keys += self._older(old, before)
-        keys += self._older(lock.past_epochs(self.store, self._key("lock")), before)
-        if not dry_run:
+        for of in sorted({name.partition("/")[0] for name in self._names("lock")}):
+            keys += self._older(lock.past_epochs(self.store, self._key(f"lock/{of}")), before)
+        if lease:
             for key in keys:
+                lease.check()
                 self.store.delete(key)
-        partials = self.store.delete_partials(before, prefix=self.model, dry_run=dry_run)
+        partials = self.store.delete_partials(before, prefix=self.model, dry_run=lease is None)
         return tuple(sorted([*keys, *partials]))
 
     def _stale_folders(self, folders: Folders, named: set[str], before: datetime) -> list[str]:

@@ -67,7 +67,7 @@ def adopt_model(
     stamp = now()
     with (
         tempfile.TemporaryDirectory(prefix="upkeep-adopt-") as name,
-        registry.lock(f"adopt {model.name}", now=now, seconds=3600),
+        registry.lock(f"adopt {model.name}", now=now),
     ):
         work = Path(name)
         rows = _sample(spec, registry, work, environ)

@@ -1,9 +1,9 @@
 """What every step of an update shares: the spec, the registry, progress, and how a failure is told.
 
 A step is started by a component with the spec's address and digest. What goes wrong in it is written to the store
-as well (``updates/<id>/errors/<step>.json``): KFP's API does not carry a component's reason, so whoever follows the
-run reads it there. The update's id comes from the environment (``UPKEEP_UPDATE``), since as a parameter it would keep
-KFP from ever finding a step in its cache.
+as well (``updates/<id>/errors/<step>.json``, and the update's record and page): KFP's API does not carry a component's
+reason, so whoever follows the run reads it there. The update's id comes from the environment (``UPKEEP_UPDATE``),
+since as a parameter it would keep KFP from ever finding a step in its cache.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ import functools
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
-from upkeep import errors, records
-from upkeep.errors import IntegrityError, Problem, UpkeepError, Where
+from upkeep import records
+from upkeep.errors import IntegrityError, Where
 from upkeep.registry.registry import Registry
 from upkeep.spec.load import from_canonical
 from upkeep.spec.model import ModelSpec
 from upkeep.store import Store, open_store
+from upkeep.update.failure import leave, step_error
 
 PROGRESS_MARK = "upkeep-progress "
 """Starts a line of standard output that tells progress, as JSON: ``{"step": …, "text": …, "share": 0.5}``."""
 
 FAILURE_MARK = "upkeep-failure "
-"""Starts a line of standard output that tells why the step failed: a :class:`StepError`, as JSON."""
-
-BUG = "Bug"
-"""A :class:`StepError` of what nobody foresaw."""
+"""Starts a line of standard output that tells why the step failed: a :class:`upkeep.update.failure.StepError`,
+as JSON."""
 
 UPDATE_VARIABLE = "UPKEEP_UPDATE"
 """The environment variable that holds the update's id."""
@@ -44,18 +43,6 @@ class ArtifactLike(Protocol):
 
     path: str
     metadata: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepError:
-    """Why a step failed, as a record."""
-
-    step: str
-    error: str
-    """The class in :mod:`upkeep.errors`; ``Bug`` for anything that was not raised on purpose."""
-    problems: tuple[Problem, ...]
-    trace: str = ""
-    """The traceback of a bug, for its report."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +58,6 @@ class Context:
         line = {"step": self.step, "text": text, "share": share}
         sys.stdout.write(PROGRESS_MARK + json.dumps(line) + "\n")
         sys.stdout.flush()
-
-
-def update_key(update: str, name: str) -> str:
-    """The key, below the model's folder, of a file of one update."""
-    return f"updates/{update}/{name}"
 
 
 def open_context(*, spec: str, spec_digest: str, step: str, update: str) -> Context:
@@ -119,35 +101,13 @@ def step(function: Callable[..., R]) -> Callable[..., R]:
 
 def _tell_failure(step: str, error: Exception, context: Context | None) -> None:
     """On standard output, which reaches a run on this machine also when the store is what failed; and in the store."""
-    foreseen = errors.known(error)
-    if foreseen is not None:
-        failure = StepError(step=step, error=_kind(foreseen), problems=foreseen.problems)
-    else:
-        problem = Problem(
-            f"{type(error).__name__}: {error}",
-            fix="this is a bug in Upkeep: please report it with the log",
-        )
-        trace = "".join(traceback.format_exception(error))
-        failure = StepError(step=step, error=BUG, problems=(problem,), trace=trace)
+    failure = step_error(step, error)
     sys.stdout.write(FAILURE_MARK + json.dumps(records.plain(failure)) + "\n")
     sys.stdout.flush()
     if context is None or not context.update:
         return
     try:
-        context.registry.store.put(
-            f"{context.registry.model}/{update_key(context.update, f'errors/{context.step}.json')}",
-            records.to_json(failure),
-        )
-    except UpkeepError:
+        context.registry.put_update(context.update, f"errors/{step}.json", records.to_json(failure))
+        leave(context.registry, context.spec, context.update, failure, now=datetime.now(UTC))
+    except Exception:  # noqa: BLE001 - the failure itself must be what is raised
         context.progress("the failure could not be written to the store")
-
-
-def _kind(error: UpkeepError) -> str:
-    """The nearest class that :mod:`upkeep.errors` has: others (a missing object) live with what raises them."""
-    return next(kind.__name__ for kind in type(error).__mro__ if hasattr(errors, kind.__name__))
-
-
-def failure_of(failure: StepError) -> UpkeepError:
-    """The exception again, from its record."""
-    kind = getattr(errors, failure.error, UpkeepError)
-    return kind(problems=failure.problems)

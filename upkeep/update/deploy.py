@@ -29,7 +29,7 @@ from upkeep.update.code import code
 from upkeep.update.context import ArtifactLike, Context, step
 from upkeep.update.evaluate import ANSWERS, EVALUATION, ROWS
 from upkeep.update.page import view_of
-from upkeep.update.record import UpdateRecord
+from upkeep.update.record import UpdateRecord, drift_line, page_uri
 
 NEXT = {
     "first": "it serves all traffic as soon as the commit is applied",
@@ -92,7 +92,7 @@ def deploy(
         model=context.spec.name,
         finished=finished,
         verdict=release.verdict,
-        drift=_drift_line(found),
+        drift=drift_line(found),
         chosen=result.chosen,
         champion=result.champion,
         outcome=release.outcome,
@@ -102,7 +102,7 @@ def deploy(
         repository=context.spec.rollout.repository,
         dataset=rows.summary.dataset,
         spec=context.spec_digest,
-        page=f"{registry.store.uri}/{registry.model}/updates/{context.update}/page.html".removeprefix("file://"),
+        page=page_uri(registry, context.update),
     )
     view = view_of(
         context.spec,
@@ -251,7 +251,7 @@ def _card(
         champion=result.champion,
         parents=ours.parents,
         profile=registry.put_profile(baseline),
-        drift=_drift_line(drift),
+        drift=drift_line(drift),
     )
 
 
@@ -262,7 +262,3 @@ def _tuning_periods(rows: Prepared) -> Sequence[str]:
 
 def _newest(periods: Sequence[str]) -> str | None:
     return max(periods, key=period_order, default=None)
-
-
-def _drift_line(report: DriftReport | None) -> str | None:
-    return None if report is None else f"{report.finding}: {report.summary}"

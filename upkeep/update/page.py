@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from upkeep.data.dataset import Dataset
 from upkeep.data.prepared import Summary
 from upkeep.drift.result import DriftReport
@@ -42,6 +44,23 @@ def view_of(
     parents: tuple[str, ...],
 ) -> UpdateView:
     """The page's content; ``record`` says what came of it."""
+    return replace(
+        _view(spec, record, evaluation, parents),
+        dataset=dataset,
+        data=summary,
+        drift=drift,
+        training=training,
+    )
+
+
+def failed_view(
+    spec: ModelSpec, record: UpdateRecord, *, drift: DriftReport | None, evaluation: Evaluation | None
+) -> UpdateView:
+    """The page's content for an update that broke off: why, and what it had found until then."""
+    return replace(_view(spec, record, evaluation, ()), failed=record.verdict.summary, drift=drift)
+
+
+def _view(spec: ModelSpec, record: UpdateRecord, evaluation: Evaluation | None, parents: tuple[str, ...]) -> UpdateView:
     stamp = record.update
     started = f"{stamp[:4]}-{stamp[4:6]}-{stamp[6:8]}T{stamp[9:11]}:{stamp[11:13]}:{stamp[13:15]}+00:00"
     return UpdateView(
@@ -54,10 +73,6 @@ def view_of(
         notes=spec.metadata.notes,
         split_note=split_note(spec),
         gate=spec.gate,
-        dataset=dataset,
-        data=summary,
-        drift=drift,
-        training=training,
         evaluation=evaluation,
         release=Release(
             outcome=record.message, version=record.version, commit=record.commit, repository=record.repository
@@ -65,8 +80,8 @@ def view_of(
         lineage=Lineage(
             spec=record.spec,
             dataset=record.dataset,
-            champion=evaluation.champion,
-            champion_model=evaluation.champion_model,
+            champion=record.champion,
+            champion_model=evaluation.champion_model if evaluation else None,
             parents=parents,
             code=code(),
         ),

@@ -1,5 +1,10 @@
 """The lock: one holder, and a way out of every crash."""
 
+import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,7 +17,7 @@ from hypothesis import strategies as st
 from upkeep import records
 from upkeep.errors import ConflictError, OutsideError
 from upkeep.registry import lock
-from upkeep.registry.lock import hold
+from upkeep.registry.lock import Lease, hold, unlock
 from upkeep.store import Store, open_store
 
 from .registry_fakes import NOON, FailingStore
@@ -164,3 +169,218 @@ class NoRelease(FailingStore):
         if "released" in key:
             raise self.error
         return super().create(key, data)
+
+
+# ---- renewed while its holder lives, ended by hand ----
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def leased(store: Store, clock: Clock, holder: str = "u1", seconds: float = 60) -> Lease:
+    lease = Lease(store, "l", holder, now=clock, seconds=seconds, token=holder)
+    lease.acquire()
+    return lease
+
+
+def test_a_holder_that_renews_keeps_it_past_its_time(store: Store, clock: Clock) -> None:
+    lease = leased(store, clock)
+    for _ in range(10):
+        clock.pass_(40)
+        assert lease.renew()
+        lease.check()
+        error = refused(store, "u2", clock.now)
+        assert f"u1 is at work on this model, since {NOON.isoformat()}" in str(error)
+    lease.give_back()
+    with hold(store, "l", "u2", now=clock, seconds=60):
+        pass
+
+
+def test_the_heart_beats_in_the_background(store: Store, clock: Clock) -> None:
+    with hold(store, "l", "u1", now=clock, seconds=60, every=0.001) as lease:
+        for _ in range(3):
+            clock.pass_(59)
+            before, beaten = lock.newest_epoch(store, "l")[0], threading.Event()
+            for _ in range(5000):
+                # the second beat from here began after the clock moved
+                if lock.newest_epoch(store, "l")[0] >= before + 2:
+                    beaten.set()
+                    break
+                beaten.wait(0.002)
+            assert beaten.is_set(), "no beat"
+            lease.check()
+            refused(store, "u2", clock.now)
+    assert lock.newest_epoch(store, "l")[1], "given back"
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("lock")] == []
+
+
+def test_a_killed_holder_is_out_in_a_lease(tmp_path: Path) -> None:
+    """For real: a process that holds it, killed; nothing else ends it, and two minutes do."""
+    code = (
+        "import sys, time\nfrom datetime import datetime, UTC\nfrom upkeep.registry.lock import hold\n"
+        "from upkeep.store import open_store\n"
+        f"with hold(open_store({str(tmp_path)!r}), 'l', 'victim', now=lambda: datetime.now(UTC)):\n"
+        "    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "held\n"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    store = open_store(str(tmp_path))
+    assert "victim" in str(refused(store, "next", datetime.now(UTC)))
+    with hold(store, "l", "next", now=at(datetime.now(UTC) + timedelta(seconds=lock.LEASE_SECONDS + 1)), seconds=60):
+        pass
+
+
+def test_who_came_in_between_keeps_it(store: Store, clock: Clock) -> None:
+    """A holder that slept past its time may go on only where nobody came."""
+    sleeper = leased(store, clock)
+    clock.pass_(61)
+    with pytest.raises(ConflictError, match="not renewed before"):
+        sleeper.check()
+    assert sleeper.renew()
+    sleeper.check()
+    clock.pass_(61)
+    other = leased(store, clock, "u2")
+    assert not sleeper.renew()
+    with pytest.raises(ConflictError, match="u1 lost the lock: u2 has it since"):
+        sleeper.check()
+    sleeper.give_back()
+    other.check()
+    assert other.renew()
+    refused(store, "u3", clock.now)
+
+
+def test_ended_by_hand(store: Store, clock: Clock) -> None:
+    assert unlock(store, "l", "nobody there") is None
+    lease = leased(store, clock)
+    held = unlock(store, "l", "its machine is gone")
+    assert held is not None
+    assert (held.holder, held.until) == ("u1", lease.until)
+    assert unlock(store, "l", "again") is None
+    with hold(store, "l", "u2", now=clock, seconds=60):
+        pass
+    assert not lease.renew()
+    with pytest.raises(ConflictError) as caught:
+        lease.check()
+    assert caught.value.retry
+
+
+def test_a_holder_that_is_alive_is_told_why(store: Store, clock: Clock) -> None:
+    lease = leased(store, clock)
+    unlock(store, "l", "wrong data")
+    assert not lease.renew()
+    with pytest.raises(ConflictError, match="ended by hand: wrong data"):
+        lease.check()
+
+
+def test_ended_while_its_holder_renews(clock: Clock) -> None:
+    """The holder looked, then it is ended, then the holder's next epoch comes: that is ended, too."""
+    inner = open_store("memory://")
+    lease = leased(inner, clock)
+
+    class Between(FailingStore):
+        def create(self, key: str, data: bytes | Path) -> bool:
+            done = super().create(key, data)
+            if "000001.released" in key:
+                lease._create(2, clock.now)
+            return done
+
+    assert unlock(Between(inner, OutsideError("")), "l", "stop") is not None
+    assert lock.newest_epoch(inner, "l") == (2, True)
+
+
+def test_a_store_that_is_away_for_a_beat(clock: Clock) -> None:
+    inner = open_store("memory://")
+    for number in range(1, 3):
+        for after in (False, True):
+            holder = f"u{number}{after}"
+            counting = FailingStore(inner, OutsideError("gone"), 0)
+            lease = leased(counting, clock, holder)  # type: ignore[arg-type]
+            counting.fail_at, counting.after = len(counting.calls) + number, after
+            with pytest.raises(OutsideError):
+                lease.renew()
+            clock.pass_(30)
+            assert lease.renew(), "the next beat works, also where the lost reply hid that the last one did"
+            lease.check()
+            refused(inner, "other", clock.now)
+            lease.give_back()
+            assert lock.newest_epoch(inner, "l")[1]
+
+
+def test_a_long_life_leaves_few_epochs(store: Store, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "KEPT_EPOCHS", 5)
+    lease = leased(store, clock)
+    for _ in range(30):
+        assert lease.renew()
+    assert len(list(store.list("l"))) <= 8
+
+
+def test_an_epoch_that_was_removed_since_it_was_read_is_not_taken_again(clock: Clock) -> None:
+    """One who read the list long ago, and creates an epoch whose number is free again, is behind the holder."""
+    inner = open_store("memory://")
+    with hold(inner, "l", "u0", now=clock, seconds=60):
+        pass
+    late = FailingStore(inner, OutsideError(""))
+    first: list[Lease] = []
+
+    def create(key: str, data: bytes | Path) -> bool:
+        if not first:
+            first.append(leased(inner, clock, "u1"))
+            first[0].renew()
+            inner.delete("l/000002.json")
+        return inner.create(key, data)
+
+    late.create = create  # type: ignore[method-assign]
+    assert "u1" in str(refused(late, "late", clock.now))  # type: ignore[arg-type]
+    first[0].check()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 80), st.sampled_from(["in", "beat", "out", "end"]))))
+def test_never_two_who_may_go_on(steps: list[tuple[str, int, str]]) -> None:
+    """Whoever comes, renews, sleeps, leaves or is ended by hand: of two whose check passes after their beat, none."""
+    store, clock = open_store("memory://"), Clock()
+    inside: dict[str, Lease] = {}
+    for who, passed, what in steps:
+        clock.pass_(passed)
+        if what == "in" and who not in inside:
+            lease = Lease(store, "l", who, now=clock, seconds=60, token=who + str(clock.now))
+            try:
+                lease.acquire()
+            except ConflictError:
+                continue
+            inside[who] = lease
+        elif what == "beat" and who in inside:
+            inside[who].renew()
+        elif what == "out" and who in inside:
+            inside.pop(who).give_back()
+        elif what == "end":
+            unlock(store, "l", "test")
+            for lease in inside.values():
+                assert not lease.renew()
+        going = [lease for lease in inside.values() if _goes_on(lease)]
+        assert len(going) <= 1
+
+
+def _goes_on(lease: Lease) -> bool:
+    try:
+        lease.check()
+    except ConflictError:
+        return False
+    return True

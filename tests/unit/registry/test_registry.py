@@ -379,10 +379,10 @@ class TestSweep:
         (tmp_path / "m" / "versions" / "v1.json#3").write_bytes(b"half")
         assert registry.versions() == ()
         assert registry.sweep(LATER, DAY) == (
-            "m/lock/000001.json",
-            "m/lock/000001.released.json",
-            "m/lock/000002.json",
-            "m/lock/000002.released.json",
+            "m/lock/update/000001.json",
+            "m/lock/update/000001.released.json",
+            "m/lock/update/000002.json",
+            "m/lock/update/000002.released.json",
             "m/versions/v1.json#3",
         )
         assert registry.sweep(NOON - DAY, DAY) == ()
