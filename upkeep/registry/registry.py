@@ -34,6 +34,7 @@ from upkeep.registry import lock
 from upkeep.registry.card import Card
 from upkeep.registry.differences import Difference, card_differences
 from upkeep.registry.folders import Folders
+from upkeep.registry.lock import LEASE_SECONDS, Epoch, Lease
 from upkeep.store import MissingObject, Store
 
 if TYPE_CHECKING:
@@ -288,8 +289,8 @@ class Registry:
     # ---- one at a time, and cleaning up ----
 
     def lock(
-        self, holder: str, *, now: Callable[[], datetime], of: str = UPDATE, seconds: float = lock.LEASE_SECONDS
-    ) -> AbstractContextManager[lock.Lease]:
+        self, holder: str, *, now: Callable[[], datetime], of: str = UPDATE, seconds: float = LEASE_SECONDS
+    ) -> AbstractContextManager[Lease]:
         """Keep others from the same work (``of``: updates, or what else is done by one at a time) while the block runs.
 
         The lock is renewed in the background; after a crash it is free within ``seconds``. Raises
@@ -297,7 +298,7 @@ class Registry:
         """
         return lock.hold(self.store, self._key(f"lock/{of}"), holder, now=now, seconds=seconds)
 
-    def unlock(self, reason: str, *, of: str = UPDATE) -> lock.Epoch | None:
+    def unlock(self, reason: str, *, of: str = UPDATE) -> Epoch | None:
         """End the lock, whoever holds it; who did, or None: it was free. See :func:`upkeep.registry.lock.unlock`."""
         return lock.unlock(self.store, self._key(f"lock/{of}"), reason)
 
@@ -315,7 +316,7 @@ class Registry:
         with self.lock("sweep", now=lambda: now + timedelta(seconds=time.monotonic() - started)) as lease:
             return self._sweep(now - grace, lease)
 
-    def _sweep(self, before: datetime, lease: lock.Lease | None) -> tuple[str, ...]:
+    def _sweep(self, before: datetime, lease: Lease | None) -> tuple[str, ...]:
         """Without a ``lease`` nothing is deleted."""
         named = {digest for card in self.cards() for digest in (card.digest, *card.parents)}
         keys = self._stale_folders(self._models, named, before)
