@@ -201,7 +201,8 @@ class TwoArm:
 
     @property
     def verdict(self) -> VerdictName:
-        return _verdict(self.fail_peak, self.alpha_fail, self.pass_peak, self.alpha_pass)
+        """Of this metric alone."""
+        return _verdict(self)
 
     def begin(self, margin: float) -> TwoArm:
         """The state at the start of a step: what speaks for a pass is gathered anew, against the step's own margin."""
@@ -372,7 +373,8 @@ class Paired:
 
     @property
     def verdict(self) -> VerdictName:
-        return _verdict(self.fail_peak, self.alpha_fail, self.pass_peak, self.alpha_pass)
+        """Of this metric alone."""
+        return _verdict(self)
 
     def begin(self, margin: float) -> Paired:
         """The state at the start of a step. Pairs do not depend on the weight of the traffic: with the same margin the
@@ -443,10 +445,10 @@ def step_margin(margin: float, next_weight: int) -> float:
     return min(margin * 100 / next_weight, 0.5)
 
 
-def _verdict(fail_peak: float, alpha_fail: float, pass_peak: float, alpha_pass: float) -> VerdictName:
-    if fail_peak >= -math.log(alpha_fail):
+def _verdict(state: TwoArm | Paired, weight: float = 1.0) -> VerdictName:
+    if state.fail_peak >= -math.log(state.alpha_fail * weight):
         return "fail"
-    return "pass" if pass_peak >= -math.log(alpha_pass) else "insufficient"
+    return "pass" if state.pass_peak >= -math.log(state.alpha_pass) else "insufficient"
 
 
 def _lower(at: Floats, logs: Floats, alpha: float) -> float:
@@ -485,7 +487,7 @@ def _evidence(
     champion = counts.champion_bad / counts.champion_n if counts.champion_n else None
     known = canary is not None and champion is not None
     difference = canary - champion if canary is not None and champion is not None else None
-    verdict = state.verdict
+    verdict = _verdict(state, weight)
     name = f"{metric} of {slice}" if slice else metric
     return MetricEvidence(
         metric=metric,
