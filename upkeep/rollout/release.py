@@ -7,7 +7,7 @@ does all of it again when somebody else pushed in between. A retry that finds it
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit
 
-from upkeep.errors import ConflictError, InputError, IntegrityError, RefusedError, Where
+from upkeep.errors import ConflictError, IntegrityError, RefusedError, Where
 from upkeep.evaluation.result import VerdictName
 from upkeep.rollout.git import GitRepository, Repository, Tree, create_bare
 from upkeep.rollout.state import (
@@ -30,21 +30,9 @@ from upkeep.rollout.state import (
     render_state,
     rollout_id,
 )
-from upkeep.serving.manifests import (
-    KUSTOMIZATION_FILE,
-    ROUTE_FILE,
-    ServedVersion,
-    check_driver,
-    is_version_file,
-    read_resources,
-    read_version,
-    read_weights,
-    render_kustomization,
-    render_route,
-    render_version,
-    version_file,
-    version_number,
-)
+from upkeep.serving.drivers import driver_of
+from upkeep.serving.drivers.driver import edited
+from upkeep.serving.manifests import ServedVersion, version_file, version_number
 from upkeep.spec.model import ModelSpec
 
 Outcome = Literal["first", "proposed", "superseded", "already", "pending_other", "champion_changed", "barred"]
@@ -74,7 +62,9 @@ class Released:
 
     state: State
     versions: Mapping[str, ServedVersion]
-    """Version → what its InferenceService says, in order."""
+    """Version → what its manifest says, in order."""
+    files: Mapping[str, bytes]
+    """Upkeep's own files there, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,37 +146,38 @@ def read_release(spec: ModelSpec, tree: Tree) -> Released | None:
     Raises :class:`~upkeep.errors.InputError`, with file and line, when a file is missing, makes no sense or
     disagrees with another: a person edited it, and only a person can say what was meant.
     """
+    driver = driver_of(spec)
     prefix = f"{folder}/" if (folder := release_folder(spec)) else ""
-    files = {
-        path.removeprefix(prefix): content
-        for path, content in sorted(tree.files.items())
-        if path.startswith(prefix) and "/" not in path.removeprefix(prefix)
-    }
-    ours = {name for name in files if name in (ROUTE_FILE, KUSTOMIZATION_FILE, STATE_FILE) or is_version_file(name)}
-    if not ours:
+    files = standing_files(spec, tree)
+    if not files:
         return None
-    for name in (STATE_FILE, ROUTE_FILE, KUSTOMIZATION_FILE):
-        if name not in ours:
-            raise _edited("the file is missing, and others of the release are there", prefix + name)
+    if STATE_FILE not in files:
+        raise edited("the file is missing, and others of the release are there", prefix + STATE_FILE)
     state = read_state(files[STATE_FILE], spec.name, prefix + STATE_FILE)
-    names = sorted((name for name in ours if is_version_file(name)), key=lambda name: version_number(name[:-5]))
-    versions = {name[:-5]: read_version(files[name], spec.name, prefix + name) for name in names}
-    applied = read_resources(files[KUSTOMIZATION_FILE], prefix + KUSTOMIZATION_FILE)
-    if applied != tuple(versions):
-        raise _edited(
-            f"it applies {_listed(applied)}, and the folder holds {_listed(versions)}", prefix + KUSTOMIZATION_FILE
-        )
+    deployed = driver.read(spec, files, prefix)
+    versions, weights = deployed.versions, deployed.weights
     for role in (state.champion, state.canary):
         if role is not None and (role.version not in versions or versions[role.version].digest != role.digest):
-            raise _edited(
-                f"{version_file(role.version)} with the digest {role.digest[:12]} is not there", prefix + STATE_FILE
+            raise edited(
+                f"it names {role.version} with the digest {role.digest[:12]}, and no manifest serves that",
+                prefix + STATE_FILE,
             )
-    weights = read_weights(files[ROUTE_FILE], spec.name, prefix + ROUTE_FILE)
     if weights != state.weights:
-        raise _edited(
-            f"it gives {_shares(weights)}, and {STATE_FILE} says {_shares(state.weights)}", prefix + ROUTE_FILE
+        raise edited(
+            f"it gives {_shares(weights)}, and {STATE_FILE} says {_shares(state.weights)}", prefix + driver.weights_file
         )
-    return Released(state, versions)
+    return Released(state, versions, files)
+
+
+def standing_files(spec: ModelSpec, tree: Tree) -> dict[str, bytes]:
+    """Upkeep's own files in the model's folder, by name."""
+    driver = driver_of(spec)
+    prefix = f"{folder}/" if (folder := release_folder(spec)) else ""
+    return {
+        name: content
+        for path, content in sorted(tree.files.items())
+        if path.startswith(prefix) and (driver.owns(name := path.removeprefix(prefix)) or name == STATE_FILE)
+    }
 
 
 def serving_now(spec: ModelSpec, repository: Repository | None = None) -> Serving:
@@ -237,7 +228,6 @@ def plan_release(
     of evidence for the message. Raises :class:`~upkeep.errors.RefusedError` when the verdict is not ``pass``, and
     :class:`~upkeep.errors.IntegrityError` when Git knows the version with another digest.
     """
-    check_driver(spec)
     served = new.served
     if new.verdict not in ("pass", None):
         raise RefusedError(
@@ -311,7 +301,7 @@ def _first(spec: ModelSpec, new: NewVersion, lines: Sequence[str], now: datetime
     return Plan(
         outcome="first",
         reason=f"{served.version} is the first version: it gets all traffic",
-        changes=_changes(spec, state, {served.version: served}, served),
+        changes=changes_of(spec, {}, state, {served.version: served}),
         message=_message(f"{spec.name}: serve {served.version} at 100 %", spec, new, lines),
     )
 
@@ -339,30 +329,33 @@ def _challenge(
     versions = dict(released.versions) | {served.version: served}
     subject = f"{spec.name}: propose {served.version} at 0 %"
     reason = f"{served.version} is proposed at 0 %, beside {state.champion.version}"
-    changes: dict[str, bytes | None] = {}
     if replaced is not None:
         # It has no traffic, so its service may go in the same commit.
         del versions[replaced.version]
-        changes[_path(spec, version_file(replaced.version))] = None
         subject += f", in place of {replaced.version}"
         reason += f", in place of {replaced.version}"
     return Plan(
         outcome=outcome,
         reason=reason,
-        changes=changes | _changes(spec, state, versions, served),
+        changes=changes_of(spec, released.files, state, versions),
         message=_message(subject, spec, new, lines),
     )
 
 
-def _changes(
-    spec: ModelSpec, state: State, versions: Mapping[str, ServedVersion], added: ServedVersion
+def changes_of(
+    spec: ModelSpec, standing: Mapping[str, bytes], state: State, versions: Mapping[str, ServedVersion]
 ) -> dict[str, bytes | None]:
-    return {
-        _path(spec, KUSTOMIZATION_FILE): render_kustomization(versions),
-        _path(spec, ROUTE_FILE): render_route(spec, state.weights),
-        _path(spec, version_file(added.version)): render_version(spec, added),
-        _path(spec, STATE_FILE): render_state(state),
+    """What to commit so that the model's folder, whose files are ``standing`` by name, says ``state``.
+
+    ``versions`` are those that are served from then on: the champion, and the canary where there is one. Path within
+    the repository → content; None removes. What stands there already is left out.
+    """
+    made = driver_of(spec).files(spec, versions, state.champion.version, state.weights, standing)
+    made[STATE_FILE] = render_state(state)
+    changes: dict[str, bytes | None] = {
+        _path(spec, name): content for name, content in made.items() if standing.get(name) != content
     }
+    return changes | {_path(spec, name): None for name in standing if name not in made}
 
 
 def _path(spec: ModelSpec, name: str) -> str:
@@ -448,18 +441,6 @@ def propose(
         where=Where(repository.url),
         fix="try again when the repository is quieter; the version is registered, nothing is lost",
     )
-
-
-def _edited(message: str, file: str) -> InputError:
-    return InputError(
-        f"edited by hand: {message}",
-        where=Where(file),
-        fix="take the whole folder back to an earlier commit (`git revert` does it), or make the files agree",
-    )
-
-
-def _listed(versions: Iterable[str]) -> str:
-    return ", ".join(versions) or "no version"
 
 
 def _shares(weights: Mapping[str, int]) -> str:

@@ -30,6 +30,7 @@ VERSION_HEADER: Final = "x-upkeep-version"
 """A request with this header goes to the version it names, whatever the weights: for testers and for checks."""
 
 MODEL_LABEL = "upkeep.dev/model"
+MODE_ANNOTATION = "serving.kserve.io/deploymentMode"
 VERSION_ANNOTATION = "upkeep.dev/version"
 DIGEST_ANNOTATION = "upkeep.dev/digest"
 UPDATE_ANNOTATION = "upkeep.dev/update"
@@ -37,7 +38,7 @@ CARD_ANNOTATION = "upkeep.dev/card"
 
 _VERSION = re.compile(r"v[1-9][0-9]*")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_OWN = "put what is yours into an overlay that has this folder as its base"
+OVERLAY = "put what is yours into an overlay that has this folder as its base"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,74 +99,64 @@ def model_uri(spec: ModelSpec, *parts: str) -> str:
     return "/".join((root.rstrip("/"), spec.name, *parts))
 
 
-def check_driver(spec: ModelSpec) -> None:
-    """Raises :class:`SpecError` for a traffic driver that this version does not have."""
-    if spec.serving.traffic != "route":
-        raise SpecError(
-            f"`serving.traffic: {spec.serving.traffic}` is not in this version of Upkeep",
-            where=Where(field="serving.traffic"),
-            fix="write `traffic: route`, or leave the key out",
-        )
-
-
 # --- written -------------------------------------------------------------------------------------------------------
 
 
 def render_version(spec: ModelSpec, version: ServedVersion) -> bytes:
-    """``vN.yaml``: the version's InferenceService. It is written once and never changed.
-
-    The digest is part of ``storageUri``: KServe does not load new content at an old address. Limits equal requests,
-    because KServe would put its own defaults in their place, which may be smaller than what is asked for.
-    """
-    check_driver(spec)
-    serving = spec.serving
+    """``vN.yaml``: the version's InferenceService. It is written once and never changed."""
     manifest = {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
         "metadata": {
             "name": service_name(spec.name, version.version),
-            "namespace": serving.namespace,
-            "labels": _labels(spec),
+            "namespace": spec.serving.namespace,
+            "labels": labels(spec),
             "annotations": {
-                "serving.kserve.io/deploymentMode": "Standard",
+                MODE_ANNOTATION: "Standard",
                 VERSION_ANNOTATION: Quoted(version.version),
                 DIGEST_ANNOTATION: Quoted(version.digest),
                 UPDATE_ANNOTATION: Quoted(version.update),
                 CARD_ANNOTATION: Quoted(model_uri(spec, "versions", f"{version.version}.json")),
             },
         },
-        "spec": {
-            "predictor": {
-                "minReplicas": serving.min_replicas,
-                "maxReplicas": max(serving.min_replicas, serving.max_replicas),
-                "serviceAccountName": serving.service_account,
-                "model": {
-                    "modelFormat": {"name": version.format},
-                    "runtime": serving.runtime,
-                    "storageUri": Quoted(model_uri(spec, "models", version.digest)),
-                    # Every version answers under the model's own name: the route may send a request to any of them.
-                    "args": [f"--model_name={spec.name}"],
-                    "env": [
-                        {"name": "UPKEEP_VERSION", "value": Quoted(version.version)},
-                        {"name": "UPKEEP_DIGEST", "value": Quoted(version.digest)},
-                    ],
-                    "resources": {
-                        "requests": _quantities(serving.resources),
-                        "limits": _quantities(serving.resources),
-                    },
-                },
-            }
-        },
+        "spec": {"predictor": predictor(spec, version)},
     }
     return write(manifest, "Written by Upkeep. What it serves never changes: another version gets a file of its own.")
 
 
+def predictor(spec: ModelSpec, version: ServedVersion) -> dict[str, Any]:
+    """What serves ``version``, as KServe's ``spec.predictor``.
+
+    The digest is part of ``storageUri``: KServe does not load new content at an old address. Limits equal requests,
+    because KServe would put its own defaults in their place, which may be smaller than what is asked for.
+    """
+    serving = spec.serving
+    return {
+        "minReplicas": serving.min_replicas,
+        "maxReplicas": max(serving.min_replicas, serving.max_replicas),
+        "serviceAccountName": serving.service_account,
+        "model": {
+            "modelFormat": {"name": version.format},
+            "runtime": serving.runtime,
+            "storageUri": Quoted(model_uri(spec, "models", version.digest)),
+            # Every version answers under the model's own name: the route may send a request to any of them.
+            "args": [f"--model_name={spec.name}"],
+            "env": [
+                {"name": "UPKEEP_VERSION", "value": Quoted(version.version)},
+                {"name": "UPKEEP_DIGEST", "value": Quoted(version.digest)},
+            ],
+            "resources": {
+                "requests": _quantities(serving.resources),
+                "limits": _quantities(serving.resources),
+            },
+        },
+    }
+
+
 def render_route(spec: ModelSpec, weights: Mapping[str, int]) -> bytes:
     """``route.yaml``: the model's HTTPRoute; ``weights`` maps versions to per cent, and sums to 100."""
-    check_driver(spec)
     if sum(weights.values()) != 100 or min(weights.values()) < 0:
         raise ValueError(f"weights must be per cent and sum to 100: {dict(weights)}")
-    namespace, _, gateway = spec.serving.gateway.rpartition("/")
     ordered = sorted(weights, key=version_number)
     route: Route = {
         "apiVersion": "gateway.networking.k8s.io/v1",
@@ -173,21 +164,14 @@ def render_route(spec: ModelSpec, weights: Mapping[str, int]) -> bytes:
         "metadata": {
             "name": route_name(spec.name),
             "namespace": spec.serving.namespace,
-            "labels": _labels(spec),
+            "labels": labels(spec),
         },
         "spec": {
-            "parentRefs": [
-                {
-                    "group": "gateway.networking.k8s.io",
-                    "kind": "Gateway",
-                    "namespace": namespace or spec.serving.namespace,
-                    "name": gateway,
-                }
-            ],
+            "parentRefs": [gateway(spec)],
             "hostnames": [host(spec)],
             "rules": [
-                *(_rule({version: 1}, spec.name, pinned=version) for version in ordered),
-                _rule({version: weights[version] for version in ordered}, spec.name),
+                *(route_rule({version: 1}, spec.name, pinned=version) for version in ordered),
+                route_rule({version: weights[version] for version in ordered}, spec.name),
             ],
         },
     }
@@ -203,11 +187,11 @@ def render_kustomization(versions: Iterable[str]) -> bytes:
     files = [ROUTE_FILE, *(version_file(version) for version in sorted(versions, key=version_number))]
     return write(
         {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "resources": files},
-        f"Written by Upkeep: {_OWN}.",
+        f"Written by Upkeep: {OVERLAY}.",
     )
 
 
-def _labels(spec: ModelSpec) -> dict[str, str]:
+def labels(spec: ModelSpec) -> dict[str, str]:
     return {"app.kubernetes.io/managed-by": "upkeep", MODEL_LABEL: spec.name}
 
 
@@ -215,7 +199,19 @@ def _quantities(resources: Mapping[str, str]) -> dict[str, Any]:
     return {name: Quoted(resources[name]) for name in sorted(resources)}
 
 
-def _rule(weights: Mapping[str, int], model: str, pinned: str = "") -> Rule:
+def gateway(spec: ModelSpec) -> Parent:
+    """The Gateway that a route hangs on."""
+    namespace, _, name = spec.serving.gateway.rpartition("/")
+    return {
+        "group": "gateway.networking.k8s.io",
+        "kind": "Gateway",
+        "namespace": namespace or spec.serving.namespace,
+        "name": name,
+    }
+
+
+def route_rule(weights: Mapping[str, int], model: str, pinned: str = "") -> Rule:
+    """Traffic divided by ``weights``; ``pinned``: only that of requests with the header that names this version."""
     match: Match = {"path": {"type": "PathPrefix", "value": "/"}}
     if pinned:
         match["headers"] = [{"type": "Exact", "name": VERSION_HEADER, "value": pinned}]
@@ -321,7 +317,7 @@ def read_resources(data: bytes, file: str = KUSTOMIZATION_FILE) -> tuple[str, ..
             continue
         version = name.removesuffix(".yaml")
         if not name.endswith(".yaml") or not _VERSION.fullmatch(version) or version in versions:
-            raise document.problem(f"{name} is no resource of Upkeep's", "resources", index, fix=_OWN)
+            raise document.problem(f"{name} is no resource of Upkeep's", "resources", index, fix=OVERLAY)
         versions.append(version)
     return tuple(sorted(versions, key=version_number))
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from upkeep.errors import ConflictError, InputError, IntegrityError, OutsideError, RefusedError, SpecError
+from upkeep.errors import ConflictError, InputError, IntegrityError, OutsideError, RefusedError
 from upkeep.rollout.git import GitRepository, Tree
 from upkeep.rollout.release import (
     NewVersion,
@@ -208,10 +208,17 @@ def test_one_version_with_two_digests_is_an_error(put: Any, version: Make) -> No
         put(version(1, digest="f" * 64), None)
 
 
-def test_other_drivers_are_refused(spec: ModelSpec, memory: Any, version: Make) -> None:
-    other = replace(spec, serving=replace(spec.serving, traffic="canary"))
-    with pytest.raises(SpecError, match="not in this version"):
-        propose(other, version(1), expected_champion=None, repository=memory)
+@pytest.mark.parametrize("traffic", ["canary", "knative"])
+def test_every_driver_can_propose(spec: ModelSpec, memory: Any, version: Make, traffic: Any) -> None:
+    other = replace(spec, serving=replace(spec.serving, traffic=traffic))
+    assert propose(other, version(1), expected_champion=None, repository=memory).outcome == "first"
+    assert propose(other, version(2), expected_champion="v1", repository=memory).outcome == "proposed"
+    newer = propose(other, version(3), expected_champion="v1", supersede=True, repository=memory)
+    assert newer.outcome == "superseded"
+    released = read_release(other, memory.read("main", FOLDER))
+    assert released is not None
+    assert list(released.versions) == ["v1", "v3"]
+    assert released.state.weights == {"v1": 100, "v3": 0}
 
 
 def test_files_of_others_are_left_alone(spec: ModelSpec, memory: Any, put: Any, version: Make) -> None:
@@ -353,7 +360,7 @@ EDITS: dict[str, tuple[str, Callable[[str], str | None], str]] = {
                 r"route\.yaml: edited by hand: it gives v1 60 %, v2 40 %, and rollout\.yaml says v1 100 %, v2 0 %"),
     "sum": ("route.yaml", lambda text: text.replace("weight: 100", "weight: 90"), r"route\.yaml:\d+:.*sum to 90"),
     "digest": ("v2.yaml", lambda text: text.replace("0" * 63 + "2", "0" * 63 + "5"),
-               r"digest 000000000000 is not there"),
+               r"digest 000000000000, and no manifest serves that"),
     "other bytes": ("v2.yaml", lambda text: text.replace("/" + "0" * 63 + "2", "/" + "0" * 63 + "5"),
                     r"v2\.yaml:\d+:\d+.*does not end in the version's digest"),
     "other resource": ("kustomization.yaml", lambda text: text + "- mine.yaml\n",

@@ -202,15 +202,6 @@ def test_addresses() -> None:
         model_uri(replace(SPEC, store=".upkeep"), "x")
 
 
-@pytest.mark.parametrize("traffic", ["canary", "knative"])
-def test_other_drivers_are_refused(traffic: str) -> None:
-    spec = replace(SPEC, serving=replace(SPEC.serving, traffic=traffic))
-    with pytest.raises(SpecError, match="not in this version"):
-        render_route(spec, {"v1": 100})
-    with pytest.raises(SpecError, match="not in this version"):
-        render_version(spec, V13)
-
-
 @pytest.mark.parametrize("version", ["13", "v0", "v01", "v-1", "v1 ", "", "v1\n"])
 def test_what_is_no_version(version: str) -> None:
     with pytest.raises(ValueError, match="no version"):
