@@ -172,13 +172,13 @@ def _canary(spec: ModelSpec, served: ServedVersion) -> dict[str, Any]:
 
 def _named(document: Document, value: Any, versions: Mapping[str, ServedVersion], *path: str | int) -> str:
     """The version of a named predictor; its address must end in the version's digest."""
-    name = value.get("name") if isinstance(value, Mapping) else None
+    name = str(value.get("name")) if isinstance(value, Mapping) else ""
     if name not in versions:
         raise document.problem(f"the predictor's name is {name!r}, and the annotations know no such version", *path)
     address = ((value.get("model") or {}).get("storageUri") or "").rstrip("/")
     if address.rsplit("/", 1)[-1] != versions[name].digest:
         raise document.problem("the address does not end in the version's digest", *path, "model", "storageUri")
-    return str(name)
+    return name
 
 
 def _services(service: Manifest) -> dict[str, Any]:

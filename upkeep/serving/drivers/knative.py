@@ -135,7 +135,7 @@ def _live(service: Manifest) -> LiveTraffic:
     created, ready = component.get("latestCreatedRevision"), component.get("latestReadyRevision")
     came_up = created is not None and created == ready
     model = status.get("modelStatus") or {}
-    condition = next((each for each in status.get("conditions") or [] if each.get("type") == "Ready"), {})
+    condition: Manifest = next((each for each in status.get("conditions") or [] if each.get("type") == "Ready"), {})
     services = {newest: service_status(newest, digests.get(newest, ""), is_ready=came_up, model=model, ready=condition)}
     traffic = component.get("traffic") or []
     if newest != champion:
