@@ -38,7 +38,7 @@ def to_frame(rows: Any, columns: Sequence[Column]) -> Any:
             value = str(rows.column(found[0])[row].as_py())[:80]
             message = f"column {column.name} holds {value!r}, which is not {column.kind}"
             where = Where(field=column.name, row=row + 1)
-            problems.append(Problem(message, where, f"send {_EXPECTED[column.kind]}, or null"))
+            problems.append(Problem(message, where, f"send {EXPECTED[column.kind]}, or null"))
             continue
         arrays[column.name] = array
     if problems:
@@ -49,7 +49,7 @@ def to_frame(rows: Any, columns: Sequence[Column]) -> Any:
     )
 
 
-_EXPECTED = {"numeric": "a number", "categorical": "text", "datetime": "an ISO 8601 time"}
+EXPECTED = {"numeric": "a number", "categorical": "text", "datetime": "an ISO 8601 time"}
 
 
 def _pandas_column(array: pa.Array, column: Column) -> Any:
