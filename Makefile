@@ -42,8 +42,8 @@ check: setup ## style, types, import direction, locks
 format: setup ## put everything in its usual form
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-bench: setup ## measure, and write docs/benchmarks.md
-	@$(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+bench: setup ## measure, and write docs/benchmarks.md (ONLY=drift: one table; PEERS=1: install what it is compared with)
+	@UPKEEP_BENCH_PEERS=$(PEERS) $(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY))
 
 compile: setup ## the pipelines of the examples, as IR YAML
 	@for example in flights basics; do \

@@ -1,14 +1,17 @@
 """The drift report of two Parquet files: CPU seconds and peak memory, Upkeep beside its peers.
 
-    python tests/benchmarks/bench_drift.py [--rows 1000000] [--large 10000000] [--runs 3]
-                                           [--evidently PYTHON] [--frouros PYTHON]
+    python tests/benchmarks/bench_drift.py [--rows 1000000] [--large 10000000] [--runs 3] [--slow-runs 1]
 
 30 columns: 20 float, 5 int, 5 strings of 20 to 2,000 levels. Each run is a process of its own, imports included, whose
 user and system seconds and largest resident set are the operating system's own figures: wall time says little on a busy
-machine. Upkeep runs without the two-sample classifier (which works on a sample). *Plain exact* is what one would write
-by hand with pyarrow, numpy and scipy: read both files, exact Kolmogorov–Smirnov over sorted columns, chi² over value
-counts. Evidently and frouros are measured where they can be imported, by this Python or by that of an environment of
-their own. One run of each warms the disk cache and the compiled modules, and does not count.
+machine. A run of each on a few rows comes first, so that modules are compiled; it does not count. Upkeep runs without
+the two-sample classifier (which works on a sample).
+
+*Plain exact* is a good hand-written peer of pyarrow, numpy and scipy: a column at a time, exact Kolmogorov–Smirnov of
+sorted values, chi² of dictionary codes. It computes these two and nothing else.
+
+Evidently and frouros need other versions of our own libraries, so each gets an environment in build/peers, made here
+when UPKEEP_BENCH_PEERS is set (``make bench PEERS=1``): about 600 MB from the package index, once.
 """
 
 from __future__ import annotations
@@ -21,9 +24,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
+PEERS = Path(__file__).parents[2] / "build" / "peers"
 LEVELS = (20, 50, 200, 800, 2000)
 CHUNK = 100_000
+WARM_ROWS = 2_000
 
 UPKEEP = """
 from upkeep.drift.files import compare
@@ -33,26 +39,34 @@ print(sum(column.finding == "drift" for column in report.columns))
 """
 
 PLAIN = """
-import numpy as np, pyarrow.parquet as pq, pyarrow.compute as pc
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 from scipy.special import chdtrc, kolmogorov
-a, b = pq.read_table(A), pq.read_table(B)
+
+def ks(x, y):
+    x, y = np.sort(x), np.sort(y)
+    rank = np.arange(len(x) + 1) / len(x)
+    # each supremum lies at a value of x: just from it on, or just before it; among ties one of them has it exactly
+    above = (rank[1:] - np.searchsorted(y, x, side="right") / len(y)).max()
+    below = (np.searchsorted(y, x, side="left") / len(y) - rank[:-1]).max()
+    effect = max(above, below)
+    return effect, kolmogorov(effect * np.sqrt(len(x) * len(y) / (len(x) + len(y))))
+
+def chi2(x, y):
+    chunks = pa.chunked_array(x.chunks + y.chunks).unify_dictionaries().chunks
+    levels = len(chunks[0].dictionary)
+    sides = chunks[:x.num_chunks], chunks[x.num_chunks:]
+    t = np.array([sum(np.bincount(c.indices, minlength=levels) for c in side) for side in sides], dtype=float)
+    e = np.outer(t.sum(1), t.sum(0)) / t.sum()
+    effect = np.abs(t[0] / t[0].sum() - t[1] / t[1].sum()).sum() / 2
+    return effect, chdtrc(levels - 1, ((t - e) ** 2 / e).sum())
+
+schema = pq.read_schema(A)
+text = [field.name for field in schema if pa.types.is_string(field.type)]
+a, b = (pq.ParquetFile(path, read_dictionary=text) for path in (A, B))
 drifted = 0
-for name in a.column_names:
-    x, y = a.column(name), b.column(name)
-    if name.startswith("s"):
-        both = [pc.value_counts(column.combine_chunks()) for column in (x, y)]
-        counts = [{v["values"].as_py(): v["counts"].as_py() for v in values} for values in both]
-        levels = sorted(set(counts[0]) | set(counts[1]))
-        t = np.array([[c.get(level, 0) for level in levels] for c in counts], dtype=float)
-        e = np.outer(t.sum(1), t.sum(0)) / t.sum()
-        p = chdtrc(len(levels) - 1, ((t - e) ** 2 / e).sum())
-        effect = np.abs(t[0] / t[0].sum() - t[1] / t[1].sum()).sum() / 2
-    else:
-        x, y = np.sort(x.to_numpy()), np.sort(y.to_numpy())
-        both = np.concatenate([x, y])
-        f, g = np.searchsorted(x, both, side="right") / len(x), np.searchsorted(y, both, side="right") / len(y)
-        effect = np.abs(f - g).max()
-        p = kolmogorov(effect * np.sqrt(len(x) * len(y) / (len(x) + len(y))))
+for name in schema.names:
+    x, y = (file.read([name]).column(0) for file in (a, b))
+    effect, p = chi2(x, y) if name in text else ks(x.to_numpy(), y.to_numpy())
     drifted += effect >= 0.1 and p < 0.05
 print(drifted)
 """
@@ -61,20 +75,52 @@ EVIDENTLY = """
 import pandas as pd
 from evidently import Report
 from evidently.presets import DataDriftPreset
-Report([DataDriftPreset()]).run(pd.read_parquet(B), pd.read_parquet(A)).dict()
-print("done")
+report = Report([DataDriftPreset()]).run(pd.read_parquet(B), pd.read_parquet(A))
+print(int(report.dict()["metrics"][0]["value"]["count"]))
 """
 
 FROUROS = """
 import numpy as np, pandas as pd
 from frouros.detectors.data_drift import ChiSquareTest, KSTest
 a, b = pd.read_parquet(A), pd.read_parquet(B)
+drifted = 0
 for name in a.columns:
     detector = ChiSquareTest() if name.startswith("s") else KSTest()
     detector.fit(X=a[name].to_numpy())
-    detector.compare(X=b[name].to_numpy())
-print("done")
+    found, _ = detector.compare(X=b[name].to_numpy())
+    effect = np.sqrt(found.statistic / (len(a) + len(b))) if name.startswith("s") else found.statistic
+    drifted += effect >= 0.1 and found.p_value < 0.05
+print(drifted)
 """
+
+
+class Contender(NamedTuple):
+    name: str
+    python: str
+    """Its interpreter; empty: there is none."""
+    missing: str
+    """Why there is none."""
+    code: str
+    runs: int
+
+
+def peer(name: str, code: str, runs: int, *requirements: str) -> Contender:
+    """A contender in an environment of its own, made where UPKEEP_BENCH_PEERS is set."""
+    python = PEERS / name / "bin" / "python"
+    missing = ""
+    if os.environ.get("UPKEEP_BENCH_PEERS"):
+        uv = [sys.executable, "-m", "uv"]
+        for command in (
+            [*uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(PEERS / name)],
+            [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *requirements],
+        ):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                missing = f"cannot be installed: {(done.stderr.strip().splitlines() or ['uv failed'])[-1]}"
+                break
+    elif not python.exists():
+        missing = "`make bench PEERS=1` installs it"
+    return Contender(f"{requirements[0].replace('==', ' ')}", "" if missing else str(python), missing, code, runs)
 
 
 def make(path: Path, rows: int, seed: int, shift: float) -> None:
@@ -103,13 +149,20 @@ def make(path: Path, rows: int, seed: int, shift: float) -> None:
     writer.close()
 
 
-def measure(python: str, code: str, files: tuple[Path, Path], folder: Path) -> tuple[float, float, str] | str:
+def write_both(folder: Path, rows: int) -> tuple[Path, Path]:
+    """The reference and the current file, made in a process of its own: a child's peak begins with its parent's."""
+    files = folder / f"a-{rows}.parquet", folder / f"b-{rows}.parquet"
+    for seed, (file, shift) in enumerate(zip(files, (0.0, 0.3), strict=True)):
+        arguments = ["--make", str(file), str(rows), str(seed), str(shift)]
+        subprocess.run([sys.executable, __file__, *arguments], check=True)
+    return files
+
+
+def measure(python: str, code: str, files: tuple[Path, Path]) -> tuple[float, float, str] | str:
     """CPU seconds, peak MB and answer of one process; or why there is none."""
-    environ = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    environ["PYTHONPYCACHEPREFIX"] = str(folder / "pycache")
     script = f"A, B = {str(files[0])!r}, {str(files[1])!r}\n{code}"
-    with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
-        process = subprocess.Popen([python, "-W", "ignore", "-c", script], stdout=out, stderr=err, env=environ)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen([python, "-W", "ignore", "-c", script], stdout=out, stderr=err)
         _, status, usage = os.wait4(process.pid, 0)  # of this child alone
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
@@ -119,16 +172,27 @@ def measure(python: str, code: str, files: tuple[Path, Path], folder: Path) -> t
         return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, out.read().strip()
 
 
-def row(name: str, rows: int, results: list[tuple[float, float, str] | str]) -> str:
-    """A line of the table; the first result was the warm-up."""
-    if isinstance(results[0], str):
-        return f"| {name} | {rows:,} | not measured: {results[0]} | | |"
-    good = [result for result in results[1:] if not isinstance(result, str)]
-    if not good:
-        return f"| {name} | {rows:,} | failed: {results[-1]} | | |"
-    cpu, memory = sorted(result[0] for result in good), [result[1] for result in good]
-    spread = f"{statistics.median(cpu):.1f} ({cpu[0]:.1f}–{cpu[-1]:.1f})"
-    return f"| {name} | {rows:,} | {spread} | {statistics.median(memory):.0f} | {good[0][2]} |"
+def compared(contenders: list[Contender], files: tuple[Path, Path], small: tuple[Path, Path], rows: int) -> None:
+    """Run them in turns, and print their lines of the table."""
+    failed = {who.name: who.missing for who in contenders if who.missing}
+    results: dict[str, list[tuple[float, float, str]]] = {who.name: [] for who in contenders}
+    for turn in range(-1, max(who.runs for who in contenders)):
+        for who in contenders:
+            if who.name in failed or turn >= who.runs:
+                continue
+            result = measure(who.python, who.code, small if turn < 0 else files)
+            if isinstance(result, str):
+                failed[who.name] = f"failed: {result}"
+            elif turn >= 0:
+                results[who.name].append(result)
+    for name, found in results.items():
+        if name in failed:
+            print(f"| {name} | {rows:,} | not measured: {failed[name]} | | | |", flush=True)
+            continue
+        cpu, memory = sorted(result[0] for result in found), [result[1] for result in found]
+        spread = f"{statistics.median(cpu):.1f}" + (f" ({cpu[0]:.1f}–{cpu[-1]:.1f})" if len(cpu) > 1 else "")
+        cells = [name, f"{rows:,}", spread, f"{len(cpu)}", f"{statistics.median(memory):.0f}", found[0][2]]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -136,43 +200,32 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--large", type=int, default=10_000_000, help="0 leaves it out")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--evidently", default=os.environ.get("UPKEEP_BENCH_EVIDENTLY", sys.executable))
-    parser.add_argument("--frouros", default=os.environ.get("UPKEEP_BENCH_FROUROS", sys.executable))
+    parser.add_argument("--slow-runs", type=int, default=1, help="of Evidently, which takes minutes")
     parser.add_argument("--make", nargs=4, metavar=("FILE", "ROWS", "SEED", "SHIFT"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.make:
         file, rows, seed, shift = given.make
         make(Path(file), int(rows), int(seed), float(shift))
         return
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    upkeep = Contender("Upkeep", sys.executable, "", UPKEEP, given.runs)
+    plain = Contender("plain exact pyarrow + numpy + scipy", sys.executable, "", PLAIN, given.runs)
+    evidently = peer("evidently", EVIDENTLY, given.slow_runs, "evidently==0.7.23", "pandas<3", "pyarrow")
+    frouros = peer("frouros", FROUROS, given.runs, "frouros==0.9.0", "pandas<3", "pyarrow")
     print("## Drift report: 30 columns, two Parquet files\n")
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}.")
-    print(f"Median of {given.runs} runs (least–most), each a process of its own, imports included.\n")
-    print("| contender | rows a side | CPU-s | peak MB | columns found to drift |")
-    print("| --- | --- | --- | --- | --- |")
+    print(
+        "Median (least–most), each run a process of its own, imports included. *Plain exact* computes exact KS and chi²"
+    )
+    print("alone; Upkeep also PSI, Jensen–Shannon, Wasserstein and moments, from bins. Two columns were moved.\n")
+    print("| contender | rows a side | CPU-s | runs | peak MB | columns found to drift |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory(prefix="bench-drift-") as temporary:
         folder = Path(temporary)
-        for rows, all_of_them in ((given.rows, True), (given.large, False)):
-            if not rows:
-                continue
-            files = folder / "a.parquet", folder / "b.parquet"
-            for seed, (file, shift) in enumerate(zip(files, (0.0, 0.3), strict=True)):
-                # in a process of its own: a child's peak memory begins with its parent's
-                arguments = ["--make", str(file), str(rows), str(seed), str(shift)]
-                subprocess.run([sys.executable, __file__, *arguments], check=True)
-            contenders = [("Upkeep", sys.executable, UPKEEP)]
-            if all_of_them:
-                contenders += [
-                    ("plain exact pyarrow + numpy + scipy", sys.executable, PLAIN),
-                    ("Evidently", given.evidently, EVIDENTLY),
-                    ("frouros", given.frouros, FROUROS),
-                ]
-            results: dict[str, list[tuple[float, float, str] | str]] = {name: [] for name, _, _ in contenders}
-            for turn in range(given.runs + 1):
-                for contender, python, code in contenders:
-                    if turn == 0 or not isinstance(results[contender][0], str):
-                        results[contender].append(measure(python, code, files, folder))
-            for contender, found in results.items():
-                print(row(contender, rows, found), flush=True)
+        small = write_both(folder, WARM_ROWS)
+        compared([upkeep, plain, frouros, evidently], write_both(folder, given.rows), small, given.rows)
+        if given.large:
+            compared([upkeep, plain], write_both(folder, given.large), small, given.large)
 
 
 if __name__ == "__main__":
