@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar, cast
@@ -34,7 +35,6 @@ _REQUEST = timedelta(minutes=10)
 
 _BAD_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f\\]|#\d+$")
 """An empty, ``.`` or ``..`` part, control characters, and what obstore calls the files it is still writing."""
-_FIELDS = itemgetter("path", "size", "last_modified")
 _NOT_THERE = ("NoSuchKey", "NoSuchVersion", "NotFound")
 """Only these codes of a 404 mean that the object is missing; servers use it for unknown users, too."""
 _PARTIAL = re.compile(r"#\d+$")
@@ -56,6 +56,11 @@ class Entry(NamedTuple):
     """Bytes."""
     modified: datetime
     """UTC, by the store's own clock."""
+
+
+_fields = itemgetter("path", "size", "last_modified")
+_entry = partial(tuple.__new__, Entry)
+"""``Entry._make`` without its count of the fields: a listing is long."""
 
 
 class Store(Protocol):
@@ -312,9 +317,9 @@ class _Objects:
         if prefix:
             _check(prefix)
         try:
-            for chunk in self._obstore.list(self._backend, prefix or None, chunk_size=1000):
+            for chunk in self._obstore.list(self._backend, prefix or None):
                 self._bucket_seen = True
-                yield from map(Entry._make, map(_FIELDS, chunk))
+                yield from map(_entry, map(_fields, chunk))
         except self._failures as error:
             raise self._error(error, prefix) from error
         self._bucket_seen = True
