@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-from kfp import dsl
 from kfp.dsl import Dataset, Output
-from upkeep.components.image import IMAGE
+from upkeep.components.image import component
 
 
-@dsl.component(base_image=IMAGE)
+@component
 def collect(
     spec: str,
     spec_digest: str,

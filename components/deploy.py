@@ -1,11 +1,10 @@
 """Verify the chosen model's bytes, register them, and propose them through Git. Never cached: it acts."""
 
-from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Output
-from upkeep.components.image import IMAGE
+from upkeep.components.image import component
 
 
-@dsl.component(base_image=IMAGE)
+@component
 def deploy(
     spec: str,
     spec_digest: str,

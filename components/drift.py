@@ -1,11 +1,10 @@
 """Hold the new periods against what the champion learned from."""
 
-from kfp import dsl
 from kfp.dsl import HTML, Artifact, Dataset, Input, Metrics, Output
-from upkeep.components.image import IMAGE
+from upkeep.components.image import component
 
 
-@dsl.component(base_image=IMAGE)
+@component
 def drift(
     spec: str,
     spec_digest: str,

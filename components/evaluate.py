@@ -1,11 +1,10 @@
 """Compare the best candidate with the champion on the same held-out rows, and decide."""
 
-from kfp import dsl
 from kfp.dsl import Artifact, ClassificationMetrics, Dataset, Input, Metrics, Output, SlicedClassificationMetrics
-from upkeep.components.image import IMAGE
+from upkeep.components.image import component
 
 
-@dsl.component(base_image=IMAGE)
+@component
 def evaluate(
     spec: str,
     spec_digest: str,

@@ -1,11 +1,10 @@
 """Validate, clean and split the rows; refused ones go to quarantine."""
 
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Output
-from upkeep.components.image import IMAGE
+from upkeep.components.image import component
 
 
-@dsl.component(base_image=IMAGE)
+@component
 def preprocess(
     spec: str,
     spec_digest: str,

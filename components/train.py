@@ -1,11 +1,10 @@
 """Train one candidate."""
 
-from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Model, Output
-from upkeep.components.image import IMAGE
+from upkeep.components.image import component
 
 
-@dsl.component(base_image=IMAGE)
+@component
 def train(
     spec: str,
     spec_digest: str,
