@@ -27,7 +27,7 @@ from upkeep.serving.manifests import ServedVersion
 from upkeep.update import trained
 from upkeep.update.code import code
 from upkeep.update.context import ArtifactLike, Context, step
-from upkeep.update.evaluate import ANSWERS, EVALUATION, ROWS
+from upkeep.update.evaluated import ANSWERS, EVALUATION, ROWS
 from upkeep.update.page import view_of
 from upkeep.update.record import UpdateRecord, drift_line, page_uri
 

@@ -27,10 +27,8 @@ from upkeep.training.train import refit
 from upkeep.update import trained
 from upkeep.update.champion import adopted, other_split
 from upkeep.update.context import ArtifactLike, Context, step
+from upkeep.update.evaluated import ANSWERS, EVALUATION, ROWS
 
-EVALUATION = "evaluation.json"
-ROWS = "verify-rows.arrow"
-ANSWERS = "verify-answers.npy"
 VERIFY_ROWS = 200
 CURVE_SECONDS = 30.0
 
