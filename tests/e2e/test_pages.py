@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.browser import Browser, find
-from tests.unit.report import samples
+from tests.unit.report import rollout_samples, samples
 from upkeep.report.drift_page import drift_page
+from upkeep.report.rollout_page import rollout_page
 from upkeep.report.update_page import update_page
 
 PROGRAM = find()
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.skipif(
 )
 WIDTHS = (390, 768, 1280)
 NAMES = ("first", "passing", "failing", "insufficient", "empty", "multiclass", "hostile", "huge", "drift")
+ROLLOUTS = rollout_samples.views()
 
 TOO_WIDE = "document.scrollingElement.scrollWidth"
 CUT_OFF = """[...document.querySelectorAll('th, td, dd, dt, p, li, figcaption, h1, h2, h3')]
@@ -64,6 +66,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in NAMES:
         page = drift_page(samples.drift_report()) if name == "drift" else update_page(samples.ALL[name]())
         (found / f"{name}.html").write_text(page, encoding="utf-8")
+    for name, view in ROLLOUTS.items():
+        (found / f"{name}.html").write_text(rollout_page(view), encoding="utf-8")
     return found
 
 
@@ -76,7 +80,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *ROLLOUTS])
 def test_a_page_fits_its_window_and_asks_for_nothing(browser: Browser, folder: Path, name: str, width: int) -> None:
     browser.open(folder / f"{name}.html", width=width)
     assert browser.evaluate("document.querySelector('h1').textContent.length") > 0
@@ -90,7 +94,7 @@ def test_a_page_fits_its_window_and_asks_for_nothing(browser: Browser, folder: P
     assert (folder / f"{name}-{width}.png").stat().st_size > 5_000
 
 
-@pytest.mark.parametrize("name", ["passing", "failing", "insufficient", "drift"])
+@pytest.mark.parametrize("name", ["passing", "failing", "insufficient", "drift", "rollouts", "rollout waiting"])
 def test_text_stands_out_from_its_ground(browser: Browser, folder: Path, name: str) -> None:
     browser.open(folder / f"{name}.html", width=1280)
     browser.evaluate("document.querySelectorAll('details').forEach(found => found.open = true)")

@@ -69,7 +69,7 @@ _STYLE = {
 
 
 @contextmanager
-def _axes(
+def canvas(
     width: float = WIDTH, height: float = HEIGHT, *, left: float = 46, bottom: float = 22, top: float = 22
 ) -> Iterator[tuple[Figure, Any]]:
     """A figure with one pair of axes. Margins are given, in points: to measure them costs more than to draw."""
@@ -140,7 +140,7 @@ def _ticks(axes: Any, names: Sequence[str], limit: int = MAX_TICKS) -> None:
     axes.set_xticks(list(chosen), [words.shorten(names[index], width) for index in chosen])
 
 
-def _percent_axis(axis: Any) -> None:
+def percent_axis(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_locator(MaxNLocator(5))
@@ -161,7 +161,7 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _legend_above(axes: Any, columns: int, handles: Any = None) -> None:
+def legend_above(axes: Any, columns: int, handles: Any = None) -> None:
     options = {"handles": handles} if handles else {}
     axes.legend(
         loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, columnspacing=1.1, handletextpad=0.5, **options
@@ -176,7 +176,7 @@ def rows_by_period(periods: Sequence[PeriodCounts]) -> Markup:
         ("held out", lambda p: p.held_out, "#e69f00", ""),
         ("kept out, refused, duplicate", lambda p: p.kept_out + p.quarantined + p.duplicates, "#ffffff", "////"),
     ]
-    with _axes(top=36) as (figure, axes):
+    with canvas(top=36) as (figure, axes):
         bottom = [0] * len(periods)
         for name, rows_of, colour, hatch in parts:
             heights = [rows_of(period) for period in periods]
@@ -199,7 +199,7 @@ def rows_by_period(periods: Sequence[PeriodCounts]) -> Markup:
         _counts_axis(axes.yaxis)
         axes.set_ylabel("rows")
         if any(bottom):
-            _legend_above(axes, 2)
+            legend_above(axes, 2)
         total = words.count(sum(period.read for period in periods))
         return to_svg(
             figure,
@@ -216,7 +216,7 @@ def classes_by_period(periods: Sequence[PeriodCounts], classes: Sequence[str], p
     def shares(name: str) -> list[float]:
         return [p.by_class.get(name, 0) / total if total else 0.0 for p, total in zip(periods, totals, strict=True)]
 
-    with _axes(top=8 if positive is not None else 36) as (figure, axes):
+    with canvas(top=8 if positive is not None else 36) as (figure, axes):
         if positive is not None:
             values = shares(positive)
             axes.plot(range(len(periods)), values, color=NEW, marker="o", markersize=4.5, linewidth=1.6)
@@ -245,9 +245,9 @@ def classes_by_period(periods: Sequence[PeriodCounts], classes: Sequence[str], p
                 axes.bar(range(len(periods)), rest, bottom=bottom, label="other classes", color=SEQUENCE[-1])
             axes.set_ylim(0, 1)
             if shown:
-                _legend_above(axes, 3)
+                legend_above(axes, 3)
             description = f"Stacked shares of {words.plural(len(classes), 'class', 'classes')} in each period."
-        _percent_axis(axes.yaxis)
+        percent_axis(axes.yaxis)
         _ticks(axes, [period.period for period in periods])
         axes.set_xlim(-0.7, len(periods) - 0.3)
         return to_svg(figure, "Class shares by period", description)
@@ -273,7 +273,7 @@ def _numeric_histogram(column: ColumnDrift, shares: Histogram) -> Markup:
             for values in (reference, current)
         )
         edges = edges[: len(reference) - 1]
-    with _axes(NARROW, 170) as (figure, axes):
+    with canvas(NARROW, 170) as (figure, axes):
         positions = list(range(len(reference) + 1))
         axes.stairs(reference, positions, fill=True, color="#c3c9d1", label="reference")
         axes.stairs(reference, positions, color=OLD, linewidth=1, linestyle=(0, (3, 1.5)))
@@ -290,8 +290,8 @@ def _numeric_histogram(column: ColumnDrift, shares: Histogram) -> Markup:
         axes.set_xlim(0, len(reference))
         axes.set_ylim(0, max([*reference, *current, 0.001]) * 1.08)
         axes.set_ylabel("share of rows")
-        _percent_axis(axes.yaxis)
-        _legend_above(axes, 2)
+        percent_axis(axes.yaxis)
+        legend_above(axes, 2)
         return to_svg(
             figure,
             f"Distribution of {column.column}",
@@ -307,7 +307,7 @@ def _category_histogram(column: ColumnDrift, shares: Histogram) -> Markup:
         shown.append((f"{len(rest)} others", sum(row[1] for row in rest), sum(row[2] for row in rest)))
     news = set(column.new_categories)
     names = [words.shorten(name, 18) + (" (new)" if name in news else "") for name, _, _ in shown]
-    with _axes(NARROW, 44 + 18 * len(shown), left=12 + 5.4 * max(len(name) for name in names)) as (figure, axes):
+    with canvas(NARROW, 44 + 18 * len(shown), left=12 + 5.4 * max(len(name) for name in names)) as (figure, axes):
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)
         places = range(len(shown))
@@ -318,9 +318,9 @@ def _category_histogram(column: ColumnDrift, shares: Histogram) -> Markup:
         axes.set_yticks(list(places), names)
         axes.invert_yaxis()
         axes.spines["bottom"].set_visible(False)
-        _percent_axis(axes.xaxis)
+        percent_axis(axes.xaxis)
         axes.tick_params(axis="x", length=0)
-        _legend_above(axes, 2)
+        legend_above(axes, 2)
         told = "; ".join(
             f"{name}: {words.percent(was)} in the reference, {words.percent(now)} now" for name, was, now in shown[:5]
         )
@@ -332,7 +332,7 @@ def roc(scores: Mapping[str, Scores]) -> Markup | None:
     curves = {who: score for who, score in scores.items() if score.roc}
     if not curves:
         return None
-    with _axes(height=280, bottom=36, top=8) as (figure, axes):
+    with canvas(height=280, bottom=36, top=8) as (figure, axes):
         axes.grid(visible=True, axis="both")
         axes.plot([0, 1], [0, 1], color="#9aa3ae", linewidth=0.9, linestyle=":")
         for who, score in curves.items():
@@ -352,7 +352,7 @@ def calibration(scores: Mapping[str, Scores]) -> Markup | None:
     curves = {who: score for who, score in scores.items() if score.calibration}
     if not curves:
         return None
-    with _axes(height=280, bottom=36, top=8) as (figure, axes):
+    with canvas(height=280, bottom=36, top=8) as (figure, axes):
         axes.grid(visible=True, axis="both")
         axes.plot([0, 1], [0, 1], color="#9aa3ae", linewidth=0.9, linestyle=":")
         for who, score in curves.items():
@@ -419,7 +419,7 @@ def by_period(scores: Mapping[str, Mapping[str, Scores]], metric: str, new: Sequ
             series[who] = points
     if not series:
         return None
-    with _axes(width=560, height=230) as (figure, axes):
+    with canvas(width=560, height=230) as (figure, axes):
         places = [place for place, period in enumerate(periods) if period in set(new)]
         if places:
             axes.axvspan(min(places) - 0.5, max(places) + 0.5, color="#eaf2fa", zorder=0)
@@ -447,7 +447,7 @@ def by_period(scores: Mapping[str, Mapping[str, Scores]], metric: str, new: Sequ
             axes.text(
                 max(places) + 0.45, 0.97, "new", transform=axes.get_xaxis_transform(), ha="right", va="top", color=NEW
             )
-        _legend_above(axes, 2)
+        legend_above(axes, 2)
         told = "; ".join(
             f"{who} from {words.number(points[0][1])} in {periods[points[0][0]]} to {words.number(points[-1][1])} in "
             f"{periods[points[-1][0]]}"
@@ -464,7 +464,7 @@ def curve(points: Sequence[CurvePoint], title: str, x: str, metric: str, *, who:
     """A learning curve or ageing: the score with its interval over rows, periods or age."""
     if not points:
         return None
-    with _axes(NARROW, 190, bottom=36, top=8) as (figure, axes):
+    with canvas(NARROW, 190, bottom=36, top=8) as (figure, axes):
         xs = [point.x for point in points]
         style = _line(who)
         axes.fill_between(

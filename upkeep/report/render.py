@@ -64,6 +64,7 @@ _FILTERS: tuple[Callable[..., object], ...] = (
     words.percent,
     words.level,
     words.p_value,
+    words.e_value,
     words.interval,
     words.size,
     words.seconds,

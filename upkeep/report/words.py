@@ -190,6 +190,13 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def e_value(value: float | None) -> str:
+    """Evidence to three digits; beyond a million, more says nothing."""
+    if value is None:
+        return UNKNOWN
+    return "over 1,000,000" if value > 1e6 else f"{float(f'{value:.3g}'):,g}"
+
+
 def interval(value: Interval | None, *, sign: bool = False, digits: int = 3) -> str:
     """``+0.042 (+0.021 to +0.063)``."""
     if value is None:

@@ -328,7 +328,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     def axes(*args: float, **kwargs: float) -> Iterator[tuple[None, Anything]]:
         yield None, Anything()
 
-    monkeypatch.setattr(plots, "_axes", axes)
+    monkeypatch.setattr(plots, "canvas", axes)
     monkeypatch.setattr(plots, "to_svg", lambda figure, title, description: "")
 
 
