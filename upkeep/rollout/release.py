@@ -26,6 +26,7 @@ from upkeep.rollout.state import (
     Phase,
     State,
     moment,
+    one_line,
     read_state,
     render_state,
     rollout_id,
@@ -372,14 +373,10 @@ def _message(subject: str, spec: ModelSpec, new: NewVersion, lines: Sequence[str
         "Upkeep-Verdict": new.verdict or "none",
         "Upkeep-Evidence": new.evidence or "none",
     }
-    body = "".join(f"- {_one_line(line)}\n" for line in lines if _one_line(line))
+    body = "".join(f"- {one_line(line)}\n" for line in lines if one_line(line))
     return "\n".join(
-        [subject, "", *([body] if body else []), *(f"{key}: {_one_line(text)}" for key, text in trailers.items()), ""]
+        [subject, "", *([body] if body else []), *(f"{key}: {one_line(text)}" for key, text in trailers.items()), ""]
     )
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 # --- and done ------------------------------------------------------------------------------------------------------

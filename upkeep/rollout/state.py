@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from upkeep.serving.document import Document, Quoted, write
 
@@ -40,11 +40,20 @@ AT_REST: tuple[Phase, ...] = ("idle", "succeeded", "rolled_back")
 WAITING: tuple[Phase, ...] = ("held", "paused")
 """The phases that wait for a person, and remember where they came from."""
 WITHOUT_TRAFFIC: tuple[Phase, ...] = ("pending", "shadow")
+FULL: tuple[Phase, ...] = ("promoting", "baking")
+"""The phases in which the canary has all traffic."""
 
 _EDGE = ConfigDict(extra="forbid", populate_by_name=True)
 Version = Annotated[str, Field(pattern=r"^v[1-9][0-9]*$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Moment = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+
+
+def _real(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+Moment = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"), AfterValidator(_real)]
 """UTC, ISO 8601, seconds."""
 
 
@@ -54,7 +63,7 @@ class Champion:
     version: Version
     digest: Digest
     since: Moment
-    """When the commit was made that gave it all traffic."""
+    """When the commit was made that made it the champion."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +129,21 @@ class State:
 
 def moment(time: datetime) -> str:
     """A time as the state holds it. ``time`` must know its zone."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+
+
+def one_line(text: str) -> str:
+    """``text`` without line ends and what cannot be printed: it can pose as nothing else in a file or a message."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def barred_with(
+    barred: tuple[Barred, ...], version: str, digest: str, reason: str, now: datetime
+) -> tuple[Barred, ...]:
+    """``barred`` and these bytes, once."""
+    if any(each.digest == digest for each in barred):
+        return barred
+    return (*barred, Barred(version=version, digest=digest, since=moment(now), reason=one_line(reason)))
 
 
 def rollout_id(version: str, now: datetime) -> str:
@@ -181,8 +204,10 @@ def read_state(data: bytes, model: str, file: str = STATE_FILE) -> State:
     if (state.canary is None) != (state.phase in AT_REST):
         has = "no canary" if state.canary is None else f"the canary {state.canary.version}"
         raise document.problem(f"the phase is {state.phase}, and there is {has}", "phase")
-    if state.weight and (state.canary is None or state.phase in WITHOUT_TRAFFIC):
+    if state.weight and (state.canary is None or state.phase in (*WITHOUT_TRAFFIC, "rolling_back")):
         raise document.problem(f"the weight must be 0 in the phase {state.phase}", "weight")
+    if state.phase in FULL and state.weight != 100:
+        raise document.problem(f"the weight must be 100 in the phase {state.phase}", "weight")
     if (state.came_from is not None) != (state.phase in WAITING):
         raise document.problem(f"the phase is {state.phase}, and `came_from` is {state.came_from or 'empty'}", "phase")
     if state.canary is not None and state.canary.version == state.champion.version:
