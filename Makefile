@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # every step of an update is a process of its own: compile a module once, not each time
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup demo test check format bench compile lock clean
+.PHONY: help setup setup-tensorflow demo test check format bench compile lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 help: ## what there is
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 setup: $(READY) ## a virtual environment with exactly the locked packages
 
@@ -22,6 +22,15 @@ $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode -r requirements/dev.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps -e .
+	@touch $@
+
+TENSORFLOW := $(VENV)/.tensorflow
+
+setup-tensorflow: $(TENSORFLOW) ## the same, and TensorFlow with Keras
+
+$(TENSORFLOW): $(READY) requirements/tensorflow.txt
+	@echo "adding TensorFlow to $(VENV)"
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode -r requirements/tensorflow.txt
 	@touch $@
 
 demo: setup ## flights: first champion, a bad month refused, a better model proposed
@@ -54,6 +63,8 @@ lock: ## resolve the dependencies anew (the locks name no index)
 	  --extra dev pyproject.toml -o requirements/dev.txt
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 	  -c requirements/dev.txt pyproject.toml -o requirements/runtime.txt
+	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	  -c requirements/dev.txt --extra tensorflow pyproject.toml -o requirements/tensorflow.txt
 	@echo uv | $(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header - -o requirements/uv.txt
 
 clean: ## remove what the targets made
