@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from upkeep.data.dataset import DataFile, Dataset, period_order
+from upkeep.data.dataset import DataFile, Dataset, check_period, period_order
 from upkeep.data.read import FORMATS, format_of, local_path, open_file, parquet_rows, stream_digest
 from upkeep.errors import AccessError, DataError, OutsideError, Problem, Where
 from upkeep.spec.model import ModelSpec
@@ -19,12 +19,15 @@ def collect(
     """Lists ``spec.data.source`` and pins every file by its SHA-256.
 
     ``until``: only periods up to this one; where periods are cut from ``data.time``, preparing applies it row by row.
-    ``previous``: the datasets of earlier updates. Raises :class:`DataError` when the source is empty, when a file has
-    the name of an earlier one and other bytes (unless ``accept_changed``), or when files stand beside ``period=``
-    folders; :class:`AccessError` when it may not be read.
+    ``previous``: the datasets of earlier updates. Raises :class:`InputError` when ``until`` is no period;
+    :class:`DataError` when the source is empty, when a file has the name of an earlier one and other bytes (unless
+    ``accept_changed``), or when files stand beside ``period=`` folders; :class:`AccessError` when it may not be read.
     """
     names, ignored = _listed(spec)
     periods = _periods(spec, names)
+    if until is not None and names:
+        known = {period for period in periods.values() if period is not None}
+        check_period(until, known=known, unit=spec.data.period, name="until")
     files = []
     for name in names:
         period = periods[name]

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from upkeep import records
 from upkeep.data.collect import collect
+from upkeep.data.dataset import Dataset, check_period
 from upkeep.data.prepare import prepare
 from upkeep.data.prepared import Prepared
 from upkeep.errors import ConflictError, InputError, ModelError, Where
@@ -54,8 +55,8 @@ def adopt_model(
 
     It must take the spec's raw columns and answer real rows of its data, also in a fresh process. ``trained_until``:
     the newest period it may have learned from; empty: unknown, and then no later candidate can be compared with it.
-    Raises :class:`ModelError` for a model that is refused, :class:`InputError` where something serves already,
-    :class:`ConflictError` where something began to serve meanwhile.
+    Raises :class:`ModelError` for a model that is refused, :class:`InputError` where something serves already or
+    ``trained_until`` is no period of the data, :class:`ConflictError` where something began to serve meanwhile.
     """
     registry = Registry(open_store(spec.store, spec.object_store), spec.name)
     serving = serving_now(spec)
@@ -65,12 +66,16 @@ def adopt_model(
             fix="let an update judge the model: name it as a candidate (strategy: custom)",
         )
     stamp = now()
+    dataset = collect(spec, until=None, previous=registry.datasets())
+    if trained_until:
+        known = {file.period for file in dataset.files if file.period is not None}
+        check_period(trained_until, known=known, unit=spec.data.period, name="trained-until")
     with (
         tempfile.TemporaryDirectory(prefix="upkeep-adopt-") as name,
         registry.lock(f"adopt {model.name}", now=now),
     ):
         work = Path(name)
-        rows = _sample(spec, registry, work, environ)
+        rows = _sample(spec, dataset, work, environ)
         folder = work / "model"
         adopt_folder(model, spec, folder, rows=rows)
         loaded = load(folder, allowed=spec.estimators)
@@ -137,10 +142,9 @@ def adopt_model(
     )
 
 
-def _sample(spec: ModelSpec, registry: Registry, work: Path, environ: Mapping[str, str]) -> pa.Table:
+def _sample(spec: ModelSpec, dataset: Dataset, work: Path, environ: Mapping[str, str]) -> pa.Table:
     """Some real rows of the spec's data, its feature columns only."""
     out = work / "prepared"
-    dataset = collect(spec, until=None, previous=registry.datasets())
     prepare(spec, dataset, out, held_out_before=None, environ=environ, progress=lambda *_: None)
     rows = Prepared(out)
     columns = [column.name for column in rows.summary.columns]

@@ -70,8 +70,9 @@ def drift(
 def drift_of_period(spec: ModelSpec, *, period: str, environ: Mapping[str, str]) -> DriftReport:
     """Only the drift report: ``period`` (the newest, without one) against what the champion learned from.
 
-    Reads the data up to ``period`` and writes nothing but a temporary folder. Raises :class:`InputError` when nothing
-    serves yet, or when the data has no such period.
+    Reads the data up to ``period`` and writes nothing but a temporary folder. Earlier periods that are new to the
+    champion only count for ``drift.persist``. Raises :class:`InputError` when nothing serves yet, or when the data has
+    no such period.
     """
     from upkeep.data.collect import collect
     from upkeep.data.prepare import prepare
@@ -107,6 +108,9 @@ class _Sides:
 
     old: tuple[str, ...]
     new: tuple[str, ...]
+    """What is judged."""
+    before: tuple[str, ...]
+    """Periods before those, which only say how long a column has moved already."""
 
 
 def _sides(card: Card, prepared: Prepared, period: str) -> _Sides:
@@ -116,8 +120,11 @@ def _sides(card: Card, prepared: Prepared, period: str) -> _Sides:
         return until is not None and period_order(name) <= period_order(until)
 
     old = tuple(name for name in prepared.periods if known(name) and name != period)
-    new = tuple(name for name in prepared.periods if not known(name)) or ((period,) if period else ())
-    return _Sides(old, new)
+    new = tuple(name for name in prepared.periods if not known(name))
+    if not period:
+        return _Sides(old, new, ())
+    earlier = tuple(name for name in new if period_order(name) < period_order(period))
+    return _Sides(old, (period,), earlier)
 
 
 def _report(
@@ -128,7 +135,8 @@ def _report(
     progress: Progress,
     period: str = "",
 ) -> DriftReport | None:
-    """None when there is no champion, or no period that it does not know. ``period``: judge this one all the same."""
+    """None when there is no champion, or no period that it does not know. ``period``: judge this one and no other,
+    also where the champion knows it."""
     if card is None:
         return None
     sides = _sides(card, prepared, period)
@@ -147,7 +155,7 @@ def _report(
             )
         baseline = baseline_prepared(prepared, [*columns, target], periods=sides.old)
         reference = f"the training rows up to {card.trained.until}, which champion {card.version} may have learned from"
-    profiles = profile_prepared(prepared, baseline.reference, KEPT, sides.new)
+    profiles = profile_prepared(prepared, baseline.reference, KEPT, sides.before + sides.new)
     roles: dict[str, Any] = {target.name: "target"}
     watched = [Watched(baseline, list(profiles.values()), roles, _values(spec, prepared, sides))]
 
@@ -204,7 +212,7 @@ def _predictions(prepared: Prepared, predictor: Predictor, sides: _Sides) -> Wat
 
     column = Column(name=PREDICTION, kind="numeric" if binary else "categorical")
     baseline = baseline_prepared(prepared, [column], ("held_out",), sides.old, extend)
-    current = profile_prepared(prepared, baseline.reference, KEPT, sides.new, extend)
+    current = profile_prepared(prepared, baseline.reference, KEPT, sides.before + sides.new, extend)
     return Watched(baseline, list(current.values()), {PREDICTION: "prediction"})
 
 

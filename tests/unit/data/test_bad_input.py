@@ -416,7 +416,7 @@ def test_no_data(tmp_path, folder):
 
 def test_no_data_that_early(tmp_path, folder):
     make.months(folder)
-    assert "up to period 2023-12" in refused(tmp_path, make.spec(folder), until="2023-12")
+    assert "up to period 2023-12" in refused(tmp_path, make.spec(folder, period="month"), until="2023-12")
 
 
 def test_files_beside_period_folders(tmp_path, folder):

@@ -7,7 +7,7 @@ from tests.unit.data import make
 from upkeep import records
 from upkeep.data.collect import collect
 from upkeep.data.dataset import Dataset, period_order
-from upkeep.errors import DataError
+from upkeep.errors import DataError, InputError
 
 
 def test_period_folders(tmp_path):
@@ -42,6 +42,40 @@ def test_each_file_is_a_period_without_folders_and_time(tmp_path):
 def test_until(tmp_path):
     make.months(tmp_path)
     assert [file.period for file in collect(make.spec(tmp_path), until="2024-02").files] == ["2024-01", "2024-02"]
+
+
+@pytest.mark.parametrize(
+    "until", ["2024-2", "2024-13", "2024-02-01", "24-02", "2024-02 ", "Feb", "2024-W02", "²024-02"]
+)
+def test_until_that_is_no_period_of_the_unit(tmp_path, until):
+    make.months(tmp_path)
+    with pytest.raises(InputError, match=r"is no month\n.*like 2024-03; the newest .* 2024-02, 2024-03"):
+        collect(make.spec(tmp_path, period="month"), until=until)
+    with pytest.raises(InputError, match=r"has no period .*\n.*2024-01, 2024-02, 2024-03"):
+        collect(make.spec(tmp_path), until=until)
+
+
+@pytest.mark.parametrize(
+    ("unit", "good", "bad"),
+    [
+        ("day", "2024-02-29", "2023-02-29"),
+        ("week", "2020-W53", "2021-W53"),
+        ("month", "2024-12", "2024-00"),
+        ("quarter", "2024-Q4", "2024-Q5"),
+        ("year", "2024", "0000"),
+    ],
+)
+def test_until_where_periods_are_cut_from_the_time(tmp_path, unit, good, bad):
+    path = make.write(make.table(7), tmp_path / "rows.csv")
+    spec = make.spec(path, time="time", period=unit)
+    assert collect(spec, until=good).until == good
+    with pytest.raises(InputError, match=f"'{bad}' is no {unit}"):
+        collect(spec, until=bad)
+
+
+def test_until_a_period_of_the_data_that_is_not_of_the_unit(tmp_path):
+    make.write(make.table(7), tmp_path / "period=start" / "x.csv")
+    assert len(collect(make.spec(tmp_path, period="month"), until="start").files) == 1
 
 
 def test_ignored_files_are_named(tmp_path):
