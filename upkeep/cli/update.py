@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 @spec_option
 @click.option("--until", default="", metavar="PERIOD", help="Use no data newer than this period.")
 @click.option("--supersede", is_flag=True, help="Replace a challenger whose rollout is pending.")
-@click.option("--accept-changed", is_flag=True, help="Accept files whose bytes changed since an earlier update.")
+@click.option(
+    "--accept-changed",
+    is_flag=True,
+    help="Accept changed bytes of files that an earlier update used, or another privacy key.",
+)
 @click.option("--fail-on-gate", is_flag=True, help="Exit with 1 unless the verdict is pass.")
 @click.option("--keep", is_flag=True, help="Keep the run's working folder (prepared rows, every artifact).")
 @output_option

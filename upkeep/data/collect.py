@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from upkeep.data.dataset import DataFile, Dataset, check_period, period_order
+from upkeep.data.privacy import key_name
 from upkeep.data.read import FORMATS, format_of, local_path, open_file, parquet_rows, stream_digest
-from upkeep.errors import AccessError, DataError, OutsideError, Problem, Where
+from upkeep.errors import AccessError, DataError, InputError, OutsideError, Problem, Where
 from upkeep.spec.model import ModelSpec
 
 
 def collect(
-    spec: ModelSpec, *, until: str | None = None, previous: Sequence[Dataset] = (), accept_changed: bool = False
+    spec: ModelSpec,
+    *,
+    until: str | None = None,
+    previous: Sequence[Dataset] = (),
+    accept_changed: bool = False,
+    environ: Mapping[str, str] = os.environ,
 ) -> Dataset:
-    """Lists ``spec.data.source`` and pins every file by its SHA-256.
+    """Lists ``spec.data.source`` and pins every file by its SHA-256, and by its name the privacy key in ``environ``.
 
     ``until``: only periods up to this one; where periods are cut from ``data.time``, preparing applies it row by row.
     ``previous``: the datasets of earlier updates. Raises :class:`InputError` when ``until`` is no period;
     :class:`DataError` when the source is empty, when a file has the name of an earlier one and other bytes (unless
-    ``accept_changed``), or when files stand beside ``period=`` folders; :class:`AccessError` when it may not be read.
+    ``accept_changed``), or when files stand beside ``period=`` folders; :class:`SpecError` when the privacy key is
+    missing, :class:`InputError` when it is not that of the earlier datasets (unless ``accept_changed``);
+    :class:`AccessError` when the source may not be read.
     """
     names, ignored = _listed(spec)
     periods = _periods(spec, names)
@@ -41,10 +49,12 @@ def collect(
             where=Where(file=spec.data.source, field="data.source"),
             fix=f"deliver {', '.join(FORMATS)} files there" if not only else "name a later period",
         )
+    privacy_key = key_name(spec.data.privacy, environ)
     if not accept_changed:
+        _refuse_changed_key(spec, privacy_key, previous)
         _refuse_changed(files, previous)
     files.sort(key=lambda file: (period_order(file.period or ""), file.name))
-    return Dataset(files=tuple(files), until=until, ignored=tuple(ignored))
+    return Dataset(files=tuple(files), until=until, ignored=tuple(ignored), privacy_key=privacy_key)
 
 
 def file_uri(source: str, name: str) -> str:
@@ -146,6 +156,20 @@ def _pin(spec: ModelSpec, name: str, period: str | None) -> DataFile:
             stream.seek(0)
             rows = parquet_rows(stream, uri)
     return DataFile(uri=uri, name=name, format=kind, period=period, digest=digest, size=size, rows=rows)
+
+
+def _refuse_changed_key(spec: ModelSpec, key: str, previous: Sequence[Dataset]) -> None:
+    known = {dataset.privacy_key for dataset in previous if dataset.privacy_key}
+    if not key or not known or key in known:
+        return
+    privacy = spec.data.privacy
+    raise InputError(
+        f"the key in {privacy.key} is not the one that earlier updates hashed {', '.join(privacy.hash)} with: their "
+        "hashes are others now, so no model and no held-out row of before would know them again",
+        where=Where(field="data.privacy.key"),
+        fix=f"set {privacy.key} to the earlier key; if it is lost, accept the new one (upkeep run --accept-changed): "
+        "the champion is then judged on newer periods only",
+    )
 
 
 def _refuse_changed(files: Sequence[DataFile], previous: Sequence[Dataset]) -> None:

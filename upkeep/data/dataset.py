@@ -37,14 +37,18 @@ class Dataset:
     """The newest period that may be used; None: all."""
     ignored: tuple[str, ...] = ()
     """Names of files in the source that are no data: hidden ones, those that start with _, other formats."""
+    privacy_key: str = ""
+    """Names the key that columns are hashed with (:func:`upkeep.data.privacy.key_name`); empty: none is hashed."""
     schema_version: int = 1
 
     @property
     def digest(self) -> str:
-        """Names the content: file names and digests, and ``until``; not where the files lie."""
-        return records.digest(
-            records.to_json([[file.name, file.digest, file.period] for file in self.files] + [self.until])
-        )
+        """Names the content: file names and digests, ``until``, and the privacy key; not where the files lie."""
+        content: list[object] = [[file.name, file.digest, file.period] for file in self.files]
+        content.append(self.until)
+        if self.privacy_key:
+            content.append(self.privacy_key)
+        return records.digest(records.to_json(content))
 
 
 def period_order(period: str) -> tuple[tuple[int, int, str], ...]:

@@ -50,6 +50,11 @@ class Layout:
         return self.group_column or self.group_unit
 
 
+def content_is_key(data: Data) -> bool:
+    """Whether rows are split by a hash of all they hold, since nothing else names them."""
+    return data.split.method == "hash" and data.id is None and data.split.group is None
+
+
 def layout(data: Data) -> Layout:
     """The layout of ``spec.data``. Raises :class:`SpecError` where two uses of a column contradict each other."""
     kinds: dict[str, Kind] = {}

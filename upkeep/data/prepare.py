@@ -32,13 +32,13 @@ from upkeep.data.batches import Chain, RowFunction, fold_batches, map_batches
 from upkeep.data.collect import verify_pin
 from upkeep.data.dataset import DataFile, Dataset, period_order
 from upkeep.data.kinds import to_kind
-from upkeep.data.layout import ROW_NUMBER, Layout, layout
+from upkeep.data.layout import ROW_NUMBER, Layout, content_is_key, layout
 from upkeep.data.prepared import PeriodCounts, Summary, period_folder
-from upkeep.data.privacy import protect
+from upkeep.data.privacy import key_name, protect
 from upkeep.data.read import read_batches
 from upkeep.data.split import HELD_OUT, KEPT_OUT, TRAIN, VALIDATION, Assign, HashSplit, random_state_held_out
 from upkeep.data.validate import JOIN, REASON, LabelType, clean, label_text, label_type
-from upkeep.errors import AccessError, DataError, OutsideError, Problem, UpkeepError, Where
+from upkeep.errors import AccessError, DataError, OutsideError, Problem, SpecError, UpkeepError, Where
 from upkeep.spec.model import Label, ModelSpec
 
 Progress = Callable[[str, float | None], None]
@@ -80,12 +80,18 @@ def prepare(
     looked at (the method learns from what it has scored), with ``random_state`` no guard is on. ``environ``: holds the
     privacy key. ``progress(step, share)``: told what is done, the share in [0, 1].
 
-    Raises :class:`DataError` for data that cannot be used, too many refused rows among it: then ``out`` holds the
-    quarantine and nothing else. Raises :class:`OutsideError` for a full disk and :class:`AccessError` where it may not
-    write.
+    Raises :class:`SpecError` when the key is missing or not the dataset's, and :class:`DataError` for data that cannot
+    be used, too many refused rows among it: then ``out`` holds the quarantine and nothing else. Raises
+    :class:`OutsideError` for a full disk and :class:`AccessError` where it may not write.
     """
     columns = layout(spec.data)
     guard = protect(spec.data.privacy, environ)
+    if key_name(spec.data.privacy, environ) != dataset.privacy_key:
+        raise SpecError(
+            f"the key in {spec.data.privacy.key} is not the one that this update was started with",
+            where=Where(field="data.privacy.key"),
+            fix="give every step of the update the same key",
+        )
     partial = out.with_name(f".{out.name}.partial")
     with _disk(out):
         _remove(partial)
@@ -795,6 +801,7 @@ def _summary(state: _State, tally: _Tally, quarantine: _Quarantine, dataset: Dat
         group=state.columns.group,
         undated=quarantine.rows[None],
         undated_reasons=dict(quarantine.reasons.get(None, {})),
+        privacy_key=dataset.privacy_key,
         warnings=_warnings(state, tally, periods, quarantine, dataset),
     )
 
@@ -807,6 +814,12 @@ def _warnings(
         more = len(dataset.ignored) - 5
         names = ", ".join(dataset.ignored[:5]) + (f" and {more} more" if more > 0 else "")
         warnings.append(f"Files in the source that are no data were ignored: {names}.")
+    if content_is_key(state.spec.data):
+        warnings.append(
+            "Rows have neither an id nor a split group, so a row's whole content decides whether it is held out: when "
+            "the features change, other rows are, and the champion is then judged on newer periods only. Name data.id "
+            "or data.split.group where there is one."
+        )
     if quarantine.rows[None]:
         warnings.append(f"{quarantine.rows[None]:,} refused rows belong to no period: their time could not be read.")
     for counts in periods:

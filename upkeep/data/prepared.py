@@ -10,8 +10,9 @@
 Numeric features are float64, categorical ones string, datetime ones timestamp[us, UTC]; the target is string, bool or
 int64; slices, id and group are string; time is timestamp[us, UTC]. ``_part`` is train, validation, held_out or
 kept_out (training rows that are a held-out row come back); ``_group`` is the split key's hash, ``_row`` the id's, or
-the place's where there is no id (uint64). ``_content`` is the hash of features, time and target: when the features
-change, earlier fingerprints still match by id and no longer by content.
+the place's where there is no id (uint64). ``_content`` is the hash of features, time and target. Neither of the last
+two depends on the split's salt. When the features change, earlier fingerprints still match by id and no longer by
+content.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ class Summary:
     undated: int = 0
     """Quarantined rows that belong to no period, since their time could not be read."""
     undated_reasons: dict[str, int] | None = None
+    privacy_key: str = ""
+    """Names the key that columns were hashed with; empty: none was."""
     warnings: tuple[str, ...] = ()
     """What a person should look at, a sentence each."""
     schema_version: int = 1

@@ -51,6 +51,15 @@ def hash_column(array: Any, key: bytes) -> Any:
     return pa.array(hashes, pa.string()).take(unique.indices)
 
 
+def key_name(privacy: Privacy, environ: Mapping[str, str]) -> str:
+    """Names the key, so that two can be told apart and neither be found from it; empty where nothing is hashed.
+
+    A keyed BLAKE2b of a fixed text. Raises :class:`SpecError` when the key is not in ``environ``.
+    """
+    key = protect(privacy, environ).key
+    return hashlib.blake2b(b"the name of this key", digest_size=_DIGEST_BYTES, key=key).hexdigest() if key else ""
+
+
 def protect(privacy: Privacy, environ: Mapping[str, str]) -> Protect:
     """The row function for ``spec.data.privacy``. Raises :class:`SpecError` when the key is not in ``environ``."""
     if not privacy.hash:

@@ -28,6 +28,8 @@ Hashes = npt.NDArray[np.uint64]
 TRAIN, VALIDATION, HELD_OUT, KEPT_OUT = "train", "validation", "held_out", "kept_out"
 PARTS = (TRAIN, VALIDATION, HELD_OUT, KEPT_OUT)
 """What ``_part`` may be."""
+FINGERPRINT = ""
+"""The salt of ``_row`` and ``_content``, whatever the split's is."""
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _HALF, _HELD_OUT, _VALIDATION = (np.uint64(number) for number in (0x5851F42D4C957F2D, 0xA24BAED4963EE407, 1))
@@ -204,12 +206,13 @@ class Assign:
             period = period_of(batch.column(self.time), self.period_unit)
         else:
             raise ValueError("a file without a period needs a time and a unit")
-        content = hash_content({name: batch.column(name) for name in self.content}, self.salt)
+        # what a row is known by later must outlive a new salt, which moves only what is held out
+        content = hash_content({name: batch.column(name) for name in self.content}, FINGERPRINT)
         by_id = None if self.id is None else _text(batch.column(self.id))
         row = (
             hash_place(self.file_digest, batch.column("_row_number").to_numpy(zero_copy_only=False))
             if by_id is None
-            else hash_values(by_id, seed("row", self.salt))
+            else hash_values(by_id, seed("row", FINGERPRINT))
         )
         key = by_id
         if self.group_column is not None:
@@ -217,7 +220,8 @@ class Assign:
         elif self.group_unit is not None:
             key = period_of(batch.column(self.time), self.group_unit)
         # rows without any key: the content is the key, so that a row that comes back is in the same part
-        group = mix(content) if key is None else hash_values(key, seed("group", self.salt))
+        group_seed = seed("group", self.salt)
+        group = mix(content ^ np.uint64(group_seed)) if key is None else hash_values(key, group_seed)
         held_out = self.split.held_out_mask(group)
         part = np.where(held_out, 2, self.split.validation_mask(group).astype(np.int8)).astype(np.int8)
         added = {

@@ -131,7 +131,8 @@ def _settings(task: TrainingTask) -> str:
         [asdict(column) for column in summary.columns],
         [[type(label).__name__, label] for label in summary.classes],
         asdict(task.spec.preprocess),
-        [task.spec.name, asdict(task.spec.data.split)],  # who is held out; a row's hash depends on it, too
+        [task.spec.name, asdict(task.spec.data.split)],  # who is held out
+        summary.privacy_key,  # a row's hash depends on it, and what a hashed category means
         task.candidate.estimator,
         task.candidate.params,
         task.seed,

@@ -66,7 +66,7 @@ def adopt_model(
             fix="let an update judge the model: name it as a candidate (strategy: custom)",
         )
     stamp = now()
-    dataset = collect(spec, until=None, previous=registry.datasets())
+    dataset = collect(spec, until=None, previous=registry.datasets(), environ=environ)
     if trained_until:
         known = {file.period for file in dataset.files if file.period is not None}
         check_period(trained_until, known=known, unit=spec.data.period, name="trained-until")

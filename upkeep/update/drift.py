@@ -88,7 +88,7 @@ def drift_of_period(spec: ModelSpec, *, period: str, environ: Mapping[str, str])
         )
     with tempfile.TemporaryDirectory(prefix="upkeep-drift-") as folder:
         out = Path(folder) / "prepared"
-        dataset = collect(spec, until=period or None, previous=registry.datasets())
+        dataset = collect(spec, until=period or None, previous=registry.datasets(), environ=environ)
         seen = registry.held_out_before()
         prepare(spec, dataset, out, held_out_before=seen, environ=environ, progress=lambda *_: None)
         rows = Prepared(out)
@@ -160,7 +160,7 @@ def _report(
     watched = [Watched(baseline, list(profiles.values()), roles, _values(spec, prepared, sides))]
 
     # its answers to rows that may have taught it are surer and righter than those to new ones, drift or none
-    fair = bool(sides.old) and not may_have_learned(spec, registry, card)
+    fair = bool(sides.old) and not may_have_learned(spec, registry, card, privacy_key=prepared.summary.privacy_key)
     predictor = _predictor(spec, registry, card) if fair else None
     if predictor is not None:
         progress("asking the champion about the new rows", None)

@@ -55,7 +55,7 @@ def evaluate(
             spec,
             rows,
             inputs,
-            _champion(registry, work, spec, champion) if champion else None,
+            _champion(registry, work, spec, champion, rows.summary.privacy_key) if champion else None,
             seed=spec.seed,
             retrain=lambda chosen: _retrain(spec, rows, known[chosen]),
             curve_seconds=CURVE_SECONDS,
@@ -99,7 +99,7 @@ def _candidate(
     )
 
 
-def _champion(registry: Registry, work: Path, spec: ModelSpec, version: str) -> ChampionInput:
+def _champion(registry: Registry, work: Path, spec: ModelSpec, version: str, privacy_key: str) -> ChampionInput:
     card = registry.card(version)
     predictor, unreadable = None, ""
     folder = work / "champion" / card.digest
@@ -117,7 +117,7 @@ def _champion(registry: Registry, work: Path, spec: ModelSpec, version: str) -> 
         periods=card.trained.periods,
         until=card.trained.until,
         adopted=adopted(card),
-        other_split=other_split(spec, registry, card),
+        other_split=other_split(spec, registry, card, privacy_key=privacy_key),
         folder=folder,
     )
 

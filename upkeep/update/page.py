@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from upkeep.data.dataset import Dataset
+from upkeep.data.layout import content_is_key
 from upkeep.data.prepared import Summary
 from upkeep.drift.result import DriftReport
 from upkeep.evaluation.result import Evaluation
@@ -28,6 +29,11 @@ def split_note(spec: ModelSpec) -> str:
         return (
             f"Held out by whole groups ({split.group}): rows of one {split.group} share what decides the label, and "
             "held out row by row the figures would flatter."
+        )
+    if content_is_key(spec.data):
+        return (
+            "Held out row by row, by a hash of all that a row holds, since it has no id: other features hold out other "
+            "rows. Where rows share what decides the label, this flatters."
         )
     return SPLIT_NOTES[split.method]
 

@@ -32,12 +32,16 @@ def train(
 ) -> str:
     spec, registry = context.spec, context.registry
     chosen = next(c for c in spec.candidates if c.name == candidate)
+    rows = Prepared(Path(prepared.path))
     with tempfile.TemporaryDirectory(prefix="upkeep-train-") as name:
         work = Path(name)
         digests = {member: record.model for member, record in trained.get_all(registry, members).items()}
         if champion and isinstance(chosen, Ensemble) and CHAMPION in chosen.members:
             card = registry.card(champion)
-            if not may_have_learned(spec, registry, card):  # else the ensemble would owe it what is held out
+            key = rows.summary.privacy_key
+            if not may_have_learned(
+                spec, registry, card, privacy_key=key
+            ):  # else the ensemble would owe it what is held out
                 digests[CHAMPION] = card.digest
         folders = {member: registry.get_model(digest, work / digest) for member, digest in digests.items()}
         state = registry.get_state(candidate, states[candidate], work / "state") if candidate in states else None
@@ -45,7 +49,7 @@ def train(
         task = TrainingTask(
             candidate=chosen,
             spec=spec,
-            prepared=Prepared(Path(prepared.path)),
+            prepared=rows,
             seed=spec.seed,
             state=state,
             members=folders,

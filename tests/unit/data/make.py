@@ -108,9 +108,9 @@ def months(folder: Path, count: int = 3, rows: int = 400) -> Path:
 
 def prepared(tmp_path: Path, model: ModelSpec, **options: Any) -> Prepared:
     """Collect and prepare; options are :func:`upkeep.data.prepare.prepare`'s, and ``until``."""
-    until = options.pop("until", None)
+    until, environ = options.pop("until", None), options.pop("environ", {})
     out = options.pop("out", tmp_path / "prepared")
-    prepare(model, collect(model, until=until, previous=()), out, **{"environ": {}, **options})
+    prepare(model, collect(model, until=until, previous=(), environ=environ), out, environ=environ, **options)
     return Prepared(out)
 
 

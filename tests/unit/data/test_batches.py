@@ -41,8 +41,9 @@ def work(tmp_path):
         time="time",
         candidates=(make.ONE, make.TWO),
     )
-    (file,) = collect(model).files
-    function = row_function(model, file, "string", {"UPKEEP_PRIVACY_KEY": "key"})
+    secret = {"UPKEEP_PRIVACY_KEY": "key"}
+    (file,) = collect(model, environ=secret).files
+    function = row_function(model, file, "string", secret)
     (whole,) = read_batches(file, model)
     batches = [whole.slice(start, 700) for start in range(0, 5000, 700)]
     return function, batches

@@ -190,6 +190,37 @@ def test_a_held_out_row_of_an_earlier_update_is_kept_out(tmp_path, change):
     assert all(found[f"r{number}"] != "kept_out" for number in range(1000, 1300))
 
 
+@pytest.mark.parametrize("id", ["id", None])
+def test_a_new_salt_holds_out_others_and_knows_those_of_before(tmp_path, id):
+    make.write(make.table(300), tmp_path / "data" / "1.parquet")
+
+    def with_salt(salt, **options):
+        model = make.spec(tmp_path / "data", id=id, split=Split(held_out=0.3, salt=salt), candidates=BOTH)
+        return make.prepared(tmp_path, model, out=tmp_path / salt, **options)
+
+    before = with_salt("one")
+    after = with_salt("two", held_out_before=fingerprints(before))
+    first, second = parts(before, "size"), parts(after, "size")
+    held = {key for key, part in first.items() if part == "held_out"}
+    assert {key for key, part in second.items() if part == "held_out"} != held
+    assert {second[key] for key in held} == {"held_out", "kept_out"}, "none is in training or validation"
+    assert {second[key] for key in second.keys() - held} == {"train", "validation", "held_out"}
+
+
+def test_without_an_id_or_a_group_changed_features_are_said_to_move_the_split(tmp_path):
+    make.months(tmp_path / "data", 2)
+
+    def told(**data):
+        warnings = make.prepared(tmp_path, make.spec(tmp_path / "data", **data)).summary.warnings
+        return [warning for warning in warnings if "neither an id nor a split group" in warning]
+
+    (warning,) = told(id=None)
+    assert "when the features change, other rows are" in warning
+    assert told() == []
+    assert told(id=None, time="time", split=Split(group="day")) == []
+    assert told(id=None, split=Split(method="prequential")) == []
+
+
 def test_without_an_id_the_content_is_the_key(tmp_path):
     rows = make.table(300)
     for name, order in (("one", range(300)), ("two", range(299, -1, -1))):

@@ -6,8 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.unit.data import make
-from upkeep.data.privacy import Protect, hash_column, protect
-from upkeep.errors import SpecError
+from upkeep import records
+from upkeep.data.collect import collect
+from upkeep.data.prepare import prepare
+from upkeep.data.privacy import Protect, hash_column, key_name, protect
+from upkeep.errors import InputError, SpecError
 from upkeep.spec.model import Features, Privacy
 
 SECRET = {"UPKEEP_PRIVACY_KEY": "correct horse"}
@@ -24,6 +27,56 @@ def test_the_hash_is_keyed_blake2b_of_the_text():
 def test_other_keys_give_other_hashes():
     column = pa.array(["a"])
     assert hash_column(column, b"one") != hash_column(column, b"two")
+
+
+def test_a_key_has_a_name_that_does_not_give_it_away():
+    one, same, other = (
+        key_name(Privacy(hash=("a",)), {"UPKEEP_PRIVACY_KEY": key})
+        for key in ("correct horse", "correct horse", "other")
+    )
+    assert one == same != other
+    assert len(one) == 32
+    key = hashlib.blake2b(b"correct horse").digest()
+    assert one not in (key.hex(), hashlib.blake2b(key).hexdigest()[:32])
+    assert key_name(Privacy(), SECRET) == ""
+    with pytest.raises(SpecError):
+        key_name(Privacy(hash=("a",)), {})
+
+
+def test_another_key_is_another_dataset_so_that_no_cached_step_meets_its_rows(tmp_path):
+    make.months(tmp_path, 1)
+    spec = make.spec(tmp_path, privacy=Privacy(hash=("id",)))
+    one, two = (collect(spec, environ={"UPKEEP_PRIVACY_KEY": key}) for key in ("one", "two"))
+    assert one.files == two.files
+    assert one.digest != two.digest
+    assert collect(make.spec(tmp_path), environ={}).digest == collect(make.spec(tmp_path), environ=SECRET).digest
+    assert b"one" not in records.to_json(one)
+    with pytest.raises(SpecError, match="holds no key"):
+        collect(spec, environ={})
+
+
+def test_a_changed_key_is_said_plainly(tmp_path):
+    make.months(tmp_path, 1)
+    spec = make.spec(tmp_path, privacy=Privacy(hash=("id", "colour")))
+    one, two = {"UPKEEP_PRIVACY_KEY": "one"}, {"UPKEEP_PRIVACY_KEY": "two"}
+    before = collect(spec, environ=one)
+    assert collect(spec, environ=one, previous=[before]) == before
+    with pytest.raises(InputError, match="not the one that earlier updates hashed id, colour with") as error:
+        collect(spec, environ=two, previous=[before])
+    assert "--accept-changed" in str(error.value)
+    accepted = collect(spec, environ=two, previous=[before], accept_changed=True)
+    assert collect(spec, environ=two, previous=[before, accepted]) == accepted
+    plain = collect(make.spec(tmp_path), environ={})
+    assert collect(spec, environ=two, previous=[plain]).privacy_key
+
+
+def test_a_step_with_another_key_than_the_update_stops(tmp_path):
+    make.months(tmp_path / "data", 1)
+    spec = make.spec(tmp_path / "data", privacy=Privacy(hash=("id",)))
+    dataset = collect(spec, environ={"UPKEEP_PRIVACY_KEY": "one"})
+    with pytest.raises(SpecError, match="not the one that this update was started with"):
+        prepare(spec, dataset, tmp_path / "out", environ={"UPKEEP_PRIVACY_KEY": "two"})
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 @pytest.mark.parametrize("environ", [{}, {"UPKEEP_PRIVACY_KEY": ""}])

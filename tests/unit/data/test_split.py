@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from upkeep.data.split import (
+    Assign,
     HashSplit,
     choose_half,
     hash_content,
@@ -139,6 +140,32 @@ def test_decisions_are_independent_of_one_another_and_of_the_salt():
         for second in range(first):
             counts = Counter(zip(decisions[first].tolist(), decisions[second].tolist(), strict=True))
             assert all(abs(count - rows / 4) < 5 * math.sqrt(rows * 3 / 16) for count in counts.values())
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.tuples(st.text(max_size=8), st.floats(allow_nan=False) | st.none()), min_size=1, max_size=30),
+    st.tuples(st.text(max_size=8), st.text(max_size=8)),
+    st.sampled_from(["id", None]),
+)
+def test_what_a_row_is_known_by_does_not_depend_on_the_salt(rows, salts, id):
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "id": pa.array([name for name, _ in rows], pa.string()),
+            "size": pa.array([size for _, size in rows], pa.float64()),
+            "_row_number": pa.array(range(len(rows)), pa.int64()),
+        }
+    )
+    one, two = (
+        Assign(
+            salt=salt, split=SPLIT, content=("size",), id=id, group_column=None, group_unit=None, time=None,
+            period="p", period_unit=None, file_digest="digest",
+        )(batch)
+        for salt in salts
+    )  # fmt: skip
+    for known_by in ("_row", "_content"):
+        assert one.column(known_by).equals(two.column(known_by))
+    assert one.column("_group").equals(two.column("_group")) == (salts[0] == salts[1])
 
 
 def test_share_is_below_one():
