@@ -79,6 +79,7 @@ FINDING_WORDS = {
     "better": "Better",
     "worse": "Worse",
     "same": "No clear difference",
+    "alone": "Measured",
     "yes": "Yes",
     "no": "No",
     "unfinished": "Not finished",

@@ -68,8 +68,8 @@ def adopt_model(
     stamp = now()
     dataset = collect(spec, until=None, previous=registry.datasets(), environ=environ)
     if trained_until:
-        known = {file.period for file in dataset.files if file.period is not None}
-        check_period(trained_until, known=known, unit=spec.data.period, name="trained-until")
+        periods = {file.period for file in dataset.files if file.period is not None}
+        check_period(trained_until, known=periods, unit=spec.data.period, name="trained-until")
     with (
         tempfile.TemporaryDirectory(prefix="upkeep-adopt-") as name,
         registry.lock(f"adopt {model.name}", now=now),

@@ -585,7 +585,12 @@ def first() -> UpdateView:
         scores={"candidate": {"all": view.evaluation.scores["candidate"]["all"]}},
         by_period={"candidate": view.evaluation.by_period["candidate"]},
         paired=(),
-        slices=(),
+        slices=tuple(
+            replace(
+                one, champion={}, difference=None, finding="insufficient" if one.finding == "insufficient" else "alone"
+            )
+            for one in slices()
+        ),
         fairness=(replace(fairness()[0], champion=None),),
         importance=tuple(replace(found, champion=None) for found in view.evaluation.importance),
         cost={"candidate": view.evaluation.cost["candidate"]},

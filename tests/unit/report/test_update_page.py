@@ -246,6 +246,18 @@ def test_a_first_champion_shows_its_own_scores() -> None:
     assert "there is no champion to compare with" in text
 
 
+def test_a_first_versions_slices_are_the_candidates_own() -> None:
+    part = page_of("first").split('<h2 id="slices">Slices</h2>')[1].split("</section>")[0]
+    text = Page(part).text
+    assert "of the candidate: there is no champion to compare with" in text
+    assert "Measured" in text
+    assert "not known" not in text
+    assert "Champion" not in text
+    measured = [one for one in samples.slices() if one.finding != "insufficient"]
+    assert len(measured) > 3
+    assert all(words.number(one.candidate["f1"]) in text for one in measured[:10])
+
+
 @pytest.mark.parametrize(
     ("name", "word", "shape"),
     [("passing", "Pass", "pass"), ("failing", "Fail", "fail"), ("insufficient", "Insufficient evidence", "unsure")],
