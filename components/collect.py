@@ -14,7 +14,9 @@ def collect(
     until: str,
     accept_changed: bool,
     dataset: Output[Dataset],
-) -> NamedTuple("Collected", [("dataset_digest", str), ("champion", str), ("states", dict), ("seen", str)]):  # type: ignore[valid-type]
+) -> NamedTuple(  # type: ignore[valid-type]
+    "Collected", [("dataset_digest", str), ("champion", str), ("states", dict), ("seen", str), ("swept", str)]
+):
     """Pin the data files by digest; read what serves and where each candidate last stood."""
     from upkeep.update.collect import collect
 

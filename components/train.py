@@ -13,12 +13,14 @@ def train(
     champion: str,
     candidate: str,
     states: dict,  # type: ignore[type-arg]
+    swept: str,
     members: dict,  # type: ignore[type-arg]
     prepared: Input[Dataset],
     model: Output[Model],
     metrics: Output[Metrics],
 ) -> str:
-    """Train the candidate and store its bytes; the digest of its training record."""
+    """Train the candidate and store its bytes; the digest of its training record. ``swept`` names the newest sweep,
+    so that no cached task is found whose bytes it may have taken."""
     from upkeep.update.train import train
 
     return train(

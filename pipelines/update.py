@@ -54,6 +54,7 @@ def update_pipeline(model: ModelSpec) -> Any:
                 champion=champion,
                 candidate=candidate.name,
                 states=collected.outputs["states"],
+                swept=collected.outputs["swept"],
                 members={name: trained[name] for name in members if name != "champion"},
                 prepared=rows,
             )

@@ -356,7 +356,8 @@ def in_this_process(_: Any, arguments: dict[str, Any], root: Path, environment: 
             report = artifacts("drift", "report")
             drift.python_func(**pinned, **champion, **rows, **report, **artifacts("drift", "page", "metrics"))
             trained = train.python_func(
-                **pinned, **champion, candidate="logistic", states=collected.states, members={}, **rows,
+                **pinned, **champion, candidate="logistic", states=collected.states, swept=collected.swept, members={},
+                **rows,
                 **artifacts("train", "model", "metrics"),
             )  # fmt: skip
             candidates = {"candidates": {"logistic": trained}}

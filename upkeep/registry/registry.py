@@ -6,6 +6,8 @@
       models/<digest>/…              a version's bytes; files/<digest>.json lists them with their digests
       versions/v13.json              the card: created only if absent, and that is when the version exists
       datasets/ specs/ profiles/     records under their own digest
+      trained/                       what each training made, for the steps after it; swept after the grace time
+      sweeps/000001.json             what a sweep took of that, so that no cached training names it any more
       states/<candidate>/…           what an incremental candidate goes on from
       heldout/                       fingerprints of the rows that no training may see
       updates/<id>/                  what each update left: its record, page, drift report, evaluation
@@ -58,6 +60,24 @@ class StatePointer:
     schema_version: int = 1
 
 
+@dataclass(frozen=True)
+class _Made:
+    """As much of a training's record as a sweep reads."""
+
+    model: str
+    parents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """What a sweep took of ``trained/``: written before anything goes."""
+
+    at: str
+    """UTC, ISO 8601."""
+    trained: tuple[str, ...]
+    schema_version: int = 1
+
+
 class Registry:
     """One model's part of a store. Every method may raise what :class:`upkeep.store.Store` raises."""
 
@@ -86,6 +106,10 @@ class Registry:
     def model_uri(self, digest: str) -> str:
         """Where the bytes lie: what a server's ``storageUri`` says."""
         return f"{self.store.uri}/{self._models.key(digest)}"
+
+    def missing(self, digest: str) -> tuple[str, ...]:
+        """Keys of the model's bytes that are not there, or not of their size; no byte is read."""
+        return self._models.missing(digest)
 
     # ---- versions ----
 
@@ -123,7 +147,7 @@ class Registry:
         """
         if card.model != self.model:
             raise InputError(f"this is a card of {card.model}, not of {self.model}", fix="open that model's registry")
-        missing = self._models.missing(card.digest)
+        missing = self.missing(card.digest)
         if missing:
             raise MissingObject(
                 f"the model's bytes are not all there: {len(missing)} files are missing or cut short",
@@ -218,6 +242,22 @@ class Registry:
         key = f"profiles/{digest}.json"
         return records.from_json(Baseline, self._get_digested(key, digest), source=self._place(key))
 
+    # ---- what a training made, for the steps after it ----
+
+    def put_trained(self, data: bytes) -> str:
+        """Store a training's record; its digest."""
+        digest = records.digest(data)
+        self.store.create(self._key(f"trained/{digest}.json"), data)
+        return digest
+
+    def get_trained(self, digest: str) -> bytes:
+        """A training's record. Raises :class:`MissingObject`, :class:`IntegrityError`."""
+        return self._get_digested(f"trained/{digest}.json", digest)
+
+    def last_sweep(self) -> str:
+        """Names the newest sweep that took what trainings had made; empty without any."""
+        return max(self._names("sweeps"), default="").removesuffix(".json")
+
     # ---- what candidates go on from ----
 
     def put_state(self, candidate: str, folder: Path) -> str:
@@ -305,8 +345,9 @@ class Registry:
     def sweep(self, now: datetime, grace: timedelta, *, dry_run: bool = False) -> tuple[str, ...]:
         """Delete what nothing names and what has not been touched for the grace time; the keys, in order.
 
-        That is: bytes of models that no card names, not even as a parent; states that no candidate goes on from;
-        what crashed writers left; lock epochs long over. A folder goes as a whole or stays. With ``dry_run`` nothing
+        That is: what trainings made, and bytes of models that neither a card names, not even as a parent, nor a
+        training within the grace time; states that no candidate goes on from; what crashed writers left; lock epochs
+        long over. A folder goes as a whole or stays. With ``dry_run`` nothing
         is deleted. Raises :class:`ConflictError` while an update is under way, and :class:`IntegrityError` when a
         card cannot be read: what it names is then not known, and nothing is deleted.
         """
@@ -319,7 +360,12 @@ class Registry:
     def _sweep(self, before: datetime, lease: Lease | None) -> tuple[str, ...]:
         """Without a ``lease`` nothing is deleted."""
         named = {digest for card in self.cards() for digest in (card.digest, *card.parents)}
-        keys = self._stale_folders(self._models, named, before)
+        trained = [self._key(f"trained/{name}") for name in self._names("trained")]
+        stale = self._older(trained, before)
+        for key in sorted(set(trained) - set(stale)):
+            made = records.from_json(_Made, self.store.get(key), source=f"{self.store.uri}/{key}")
+            named |= {made.model, *made.parents}
+        keys = [*stale, *self._stale_folders(self._models, named, before)]
         for candidate in sorted({name.partition("/")[0] for name in self._names("states")}):
             keys += self._stale_folders(self._states(candidate), {self.latest_state(candidate)}, before)
             old = [self._pointer_key(candidate, number) for number in self._state_numbers(candidate)[:-1]]
@@ -327,11 +373,20 @@ class Registry:
         for of in sorted({name.partition("/")[0] for name in self._names("lock")}):
             keys += self._older(lock.past_epochs(self.store, self._key(f"lock/{of}")), before)
         if lease:
+            if stale:
+                self._note_sweep(stale, lease)
             for key in keys:
                 lease.check()
                 self.store.delete(key)
         partials = self.store.delete_partials(before, prefix=self.model, dry_run=lease is None)
         return tuple(sorted([*keys, *partials]))
+
+    def _note_sweep(self, stale: list[str], lease: Lease) -> None:
+        """Before anything goes: a training that is looked up in a cache from now on is not found there."""
+        sweep = Sweep(at=lease.since, trained=tuple(key.rpartition("/")[2].removesuffix(".json") for key in stale))
+        number = int(self.last_sweep() or 0)
+        while not self.store.create(self._key(f"sweeps/{number + 1:06d}.json"), records.to_json(sweep)):
+            number += 1
 
     def _stale_folders(self, folders: Folders, named: set[str], before: datetime) -> list[str]:
         keys: list[str] = []

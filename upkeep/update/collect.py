@@ -21,6 +21,8 @@ class Collected(NamedTuple):
     """Candidate → the name of the state it goes on from."""
     seen: str
     """Names the held-out rows of earlier updates."""
+    swept: str
+    """Names the newest sweep: what trainings before it had made may be gone."""
 
 
 @step
@@ -35,4 +37,4 @@ def collect(context: Context, *, until: str, accept_changed: bool, dataset: Arti
     serving = serving_now(spec)
     champion = serving.champion.version if serving.champion else ""
     states = {name: state for c in spec.candidates if (state := registry.latest_state(name := c.name))}
-    return Collected(found.digest, champion, states, registry.held_out_name())
+    return Collected(found.digest, champion, states, registry.held_out_name(), registry.last_sweep())

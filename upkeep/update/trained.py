@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upkeep import records
+from upkeep.errors import OutsideError, Where
 from upkeep.models.folder import load
 from upkeep.models.manifest import Predictor
 from upkeep.registry.registry import Registry
+from upkeep.store import MissingObject
 from upkeep.training.task import TrainingResult
 
 
@@ -28,15 +30,31 @@ class TrainedCandidate:
 
 def put(registry: Registry, trained: TrainedCandidate) -> str:
     """Store the record; its digest."""
-    data = records.to_json(trained)
-    name = records.digest(data)
-    registry.store.create(f"{registry.model}/trained/{name}.json", data)
-    return name
+    return registry.put_trained(records.to_json(trained))
 
 
 def get(registry: Registry, name: str) -> TrainedCandidate:
-    key = f"{registry.model}/trained/{name}.json"
-    return records.from_json(TrainedCandidate, registry.store.get(key), source=key)
+    """The record of what a training made, whose bytes are all there.
+
+    Raises :class:`OutsideError` where a sweep took them since: the training was a cached one, and trains again in the
+    next update.
+    """
+    try:
+        record = records.from_json(TrainedCandidate, registry.get_trained(name), source=f"trained/{name}.json")
+        missing = registry.missing(record.model)
+    except MissingObject as error:
+        raise _swept(error.problems[0].where) from error
+    if missing:
+        raise _swept(Where(file=f"{registry.store.uri}/{missing[0]}"))
+    return record
+
+
+def _swept(where: Where) -> OutsideError:
+    return OutsideError(
+        "what a training had made is not there any more: a sweep took it while a cached task still named it",
+        where=where,
+        fix="run the update again: it trains anew",
+    )
 
 
 def get_all(registry: Registry, names: Mapping[str, str]) -> dict[str, TrainedCandidate]:

@@ -1,5 +1,6 @@
 """The registry over a store in memory, or a folder where bytes are damaged on disk."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ import pytest
 from upkeep import records
 from upkeep.errors import ConflictError, InputError, IntegrityError, OutsideError
 from upkeep.models.folder import folder_digest
-from upkeep.registry.registry import Registry
+from upkeep.registry.registry import Registry, Sweep
 from upkeep.store import MissingObject, Store, open_store
 
 from .registry_fakes import NOON, SPEC, FailingStore, card, dataset, model_folder, publish
@@ -335,6 +336,34 @@ class TestSweep:
         assert keys(store, loser) == []
         assert registry.verify("v1") == ()
         assert len(keys(store, parent)) == 4
+
+    def test_what_a_young_training_names_stays_and_an_old_one_goes_with_its_record(self, tmp_path: Path) -> None:
+        """Bytes may be older than the training that made the same again."""
+        store = open_store(str(tmp_path / "store"))
+        registry = Registry(store, "m")
+        names, digests = {}, {}
+        for name in ("young", "old"):
+            digests[name] = registry.put_model(model_folder(tmp_path / name, name))
+            names[name] = registry.put_trained(records.to_json({"model": digests[name], "parents": [], "more": 1}))
+        long_ago = (datetime.now(UTC) - 3 * DAY).timestamp()
+        for path in (tmp_path / "store").rglob("*"):
+            if path.is_file() and names["young"] not in path.name:
+                os.utime(path, (long_ago, long_ago))
+        assert registry.last_sweep() == ""
+        planned = registry.sweep(datetime.now(UTC), DAY, dry_run=True)
+        assert registry.last_sweep() == ""
+        assert registry.sweep(datetime.now(UTC), DAY) == planned
+        assert registry.missing(digests["young"]) == ()
+        assert registry.get_trained(names["young"])
+        assert registry.missing(digests["old"])
+        with pytest.raises(MissingObject):
+            registry.get_trained(names["old"])
+        assert registry.last_sweep() == "000001"
+        assert records.from_json(Sweep, store.get("m/sweeps/000001.json")).trained == (names["old"],)
+        assert registry.sweep(datetime.now(UTC), DAY) == ()
+        assert registry.last_sweep() == "000001", "a sweep that takes no training leaves the cache as it is"
+        registry.sweep(datetime.now(UTC) + 3 * DAY, DAY)
+        assert registry.last_sweep() == "000002"
 
     def test_never_what_is_young(self, registry: Registry, store: Store, folder: Path) -> None:
         registry.put_model(folder)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from tests.unit.data import make
-from tests.unit.registry.registry_fakes import card
+from tests.unit.registry.registry_fakes import card, model_folder
 from tests.unit.report import samples
 from upkeep import records
 from upkeep.data.prepared import Prepared
@@ -46,8 +46,9 @@ def prepared(tmp_path: Path, spec: ModelSpec) -> Prepared:
 
 
 @pytest.fixture
-def context(tmp_path: Path, spec: ModelSpec) -> Context:
+def context(tmp_path: Path, spec: ModelSpec, monkeypatch: pytest.MonkeyPatch) -> Context:
     registry = Registry(open_store(str(tmp_path / "store")), spec.name)
+    monkeypatch.setattr(registry, "missing", lambda digest: (), raising=False)  # the trained models have no bytes here
     return Context(spec, "0" * 64, "20260301T120000Z-abcdef", registry, "test")
 
 
@@ -176,6 +177,29 @@ def test_an_outage_is_an_error_and_damage_a_finding(
     assert "a byte is flipped" in candidate.failed
     assert "a byte is flipped" in champion.unreadable
     assert predictor is None
+
+
+@pytest.mark.parametrize("gone", ["the record", "some bytes", "all bytes", "nothing"])
+def test_what_a_cached_training_made_and_a_sweep_took_ends_in_words(tmp_path: Path, gone: str) -> None:
+    store = open_store(str(tmp_path / "store"))
+    registry = Registry(store, "m")
+    made = replace(record(), model=registry.put_model(model_folder(tmp_path / "model")))
+    name = trained.put(registry, made)
+    for path in (tmp_path / "store").rglob("*.*"):
+        whole = gone == "all bytes" and path.parts[-3] == "models"
+        if (
+            whole
+            or (gone == "some bytes" and path.name == "model.skops")
+            or (gone == "the record" and name in path.name)
+        ):
+            path.unlink()
+    if gone == "nothing":
+        assert trained.get_all(registry, {"one": name}) == {"one": made}
+        return
+    with pytest.raises(OutsideError, match="a sweep took it") as caught:
+        trained.get_all(registry, {"one": name})
+    assert caught.value.retry
+    assert "trains anew" in str(caught.value)
 
 
 def test_verify_has_rows_from_all_over_the_held_out_set(prepared: Prepared, tmp_path: Path) -> None:
