@@ -365,7 +365,6 @@ def _path(spec: ModelSpec, name: str) -> str:
 
 
 def _message(subject: str, spec: ModelSpec, new: NewVersion, lines: Sequence[str]) -> str:
-    """Subject, evidence, and trailers: always the last paragraph, so that no sentence can pose as one."""
     trailers = {
         "Upkeep-Model": spec.name,
         "Upkeep-Update": new.served.update,
@@ -373,10 +372,14 @@ def _message(subject: str, spec: ModelSpec, new: NewVersion, lines: Sequence[str
         "Upkeep-Verdict": new.verdict or "none",
         "Upkeep-Evidence": new.evidence or "none",
     }
+    return commit_message(subject, lines, trailers)
+
+
+def commit_message(subject: str, lines: Sequence[str], trailers: Mapping[str, str]) -> str:
+    """Subject, evidence, and trailers: always the last paragraph, so that no sentence can pose as one."""
     body = "".join(f"- {one_line(line)}\n" for line in lines if one_line(line))
-    return "\n".join(
-        [subject, "", *([body] if body else []), *(f"{key}: {one_line(text)}" for key, text in trailers.items()), ""]
-    )
+    said = (f"{key}: {one_line(text)}" for key, text in trailers.items())
+    return "\n".join([one_line(subject), "", *([body] if body else []), *said, ""])
 
 
 # --- and done ------------------------------------------------------------------------------------------------------

@@ -757,6 +757,24 @@ class Payloads:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Queries:
+    """What is asked of Prometheus: PromQL that gives one raw counter a version, never a rate.
+
+    The version is found in the label ``version``, or in one that holds ``<name>-v12``. PromQL's own braces are written
+    twice; known are ``{model}``, ``{namespace}``, ``{seconds}`` and ``{milliseconds}`` (``rollout.latency``)."""
+
+    __pydantic_config__ = EDGE
+    requests: str = ""
+    """Requests that were answered, or that failed. Default: what an Envoy gateway counts of its clusters."""
+    failed: str = ""
+    """Those that failed: a 5xx, or no answer. A version without any must give 0, not nothing."""
+    slow: str = ""
+    """Those slower than ``rollout.latency``."""
+    scraped: str = ""
+    """When the oldest of these counters was scraped, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Monitoring:
     """What is watched while the model serves."""
 
@@ -769,6 +787,8 @@ class Monitoring:
     """The log of requests and answers."""
     prometheus: str = ""
     """The address of the Prometheus that scrapes the model's traffic. Default: what serves on one machine."""
+    queries: Queries = Queries()
+    """What Prometheus is asked."""
     update_when: UpdateWhen = UpdateWhen()
     """What starts an update by itself."""
 

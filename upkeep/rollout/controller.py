@@ -1,0 +1,630 @@
+"""What drives a rollout: read everything, write the evidence down, ask ``decide``, then act, one effect after another.
+
+:func:`effects` is one look at one model, as a generator: it reads, and hands out what is to be done, one
+:class:`Effect` at a time, for the caller to perform. :func:`tick` performs them all. Between any two the process may be
+killed: each effect is idempotent, and the next look finds by what stands in Git, the cluster and the store how far the
+last one came.
+
+The order is what makes it safe:
+
+1. ``ledger``: the evidence is stored before anyone decides on it;
+2. ``brake``: where the canary is bad, live weights come first, whatever becomes of the rest;
+3. ``evidence``: what is decided on, create-only, before the commit that names its digest;
+4. ``intent``: what is about to be committed, so that after a crash the commit is known as one's own;
+5. ``commit``: the only one that changes what should serve; on a conflict everything is read and decided anew;
+6. ``refresh``, ``release``, ``tell``: they follow from what stands in Git, and are done again after a crash;
+7. ``done``: the ledger says that all of it is done.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from upkeep import records
+from upkeep.errors import ConflictError, InputError, UpkeepError
+from upkeep.rollout import events
+from upkeep.rollout.analysis import ledger as ledgers
+from upkeep.rollout.analysis.ledger import Intent, Labels, Ledger, News
+from upkeep.rollout.analysis.result import Analysis
+from upkeep.rollout.decide import Decision, decide
+from upkeep.rollout.git import Commit, Repository, Tree
+from upkeep.rollout.observation import Edit, Observation
+from upkeep.rollout.plan import plan_of
+from upkeep.rollout.release import (
+    Released,
+    changes_of,
+    commit_message,
+    read_release,
+    release_folder,
+    standing_files,
+)
+from upkeep.rollout.state import AT_REST, State, moment
+from upkeep.serving.cluster import Cluster, Live, Probe
+from upkeep.serving.counters import Counters, Snapshot
+from upkeep.serving.manifests import ServedVersion
+from upkeep.spec.model import ModelSpec
+from upkeep.store import MissingObject, Store
+
+CONFLICTS = 5
+"""How often a look is begun anew after somebody else pushed first."""
+SOON = 1.0
+"""Seconds to the next look while traffic has yet to move as Git says."""
+KEYS = 200
+"""Pieces of news that are remembered as told."""
+HEADS = 50
+"""Commits of the repository that are remembered as newer than the state's own."""
+
+
+class LabelSource(Protocol):
+    """Labels that came in late, joined with the requests they belong to."""
+
+    def read(self, spec: ModelSpec, state: State, cursor: Mapping[str, str], now: datetime) -> Labels:
+        """What is new since ``cursor``. Raises an :class:`~upkeep.errors.UpkeepError` where nothing can be read."""
+        ...
+
+
+class Versions(Protocol):
+    """What the registry knows of a version."""
+
+    def missing(self, version: str, digest: str) -> Sequence[str]:
+        """What is not there of the version: its card, or bytes of the model; empty: it is whole."""
+        ...
+
+    def served(self, version: str) -> ServedVersion:
+        """The version as its manifest must say it."""
+        ...
+
+    def rows(self, version: str) -> Sequence[Mapping[str, Any]]:
+        """A few raw rows that the version must be able to answer."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One model and everything outside that its controller touches."""
+
+    spec: ModelSpec
+    repository: Repository
+    cluster: Cluster
+    store: Store
+    counters: Counters
+    labels: LabelSource | None
+    """None: no labels come."""
+    versions: Versions
+    post: events.Post
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Something to be done outside. Doing it twice is the same as once."""
+
+    name: str
+    run: Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What one look found and did."""
+
+    model: str
+    at: datetime
+    commit: str | None
+    """The newest commit, after what was done."""
+    state: State | None
+    """What Git says after it; None: nothing is released yet."""
+    before: State | None
+    """What it said at the beginning."""
+    message: str
+    """One plain sentence: what was done, or what is waited for."""
+    until: datetime | None = None
+    """When the waiting ends at the latest, or a window opens; None: no limit."""
+    live: Live | None = None
+    analysis: Analysis | None = None
+    troubles: Mapping[str, str] = field(default_factory=dict)
+    """Kind → what could not be read or done, in one line."""
+    next_look: float
+    """Seconds until it is worth looking again."""
+
+    @property
+    def rests(self) -> bool:
+        """No canary, and live traffic is as Git says, without force: nothing to do until somebody commits."""
+        if self.state is None:
+            return True
+        if self.state.phase not in AT_REST or self.live is None or self.live.braked:
+            return False
+        return _agree(self.live, self.state)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a change was decided on. Its digest stands in the commit."""
+
+    model: str
+    rollout: str
+    number: int
+    at: str
+    """UTC, ISO 8601."""
+    before: State
+    after: State
+    """Its ``evidence`` is what it was before: this record's own digest is not known in it."""
+    reason: str
+    verdict: str
+    weights: dict[str, int] | None
+    """Live, version → per cent."""
+    counters: dict[str, Any] | None
+    """Raw, by version."""
+    probe: Probe | None
+    edit: Edit | None
+    analysis: Analysis | None
+    shadow: Analysis | None
+    troubles: dict[str, str]
+    schema_version: int = 1
+
+
+# --- one look ------------------------------------------------------------------------------------------------------
+
+
+def tick(model: Model, now: datetime) -> Told:
+    """Look once, and do all that follows. Raises an :class:`~upkeep.errors.UpkeepError` where it could not: what was
+    done stays, and the next look goes on from there."""
+    for _ in range(CONFLICTS):
+        look = effects(model, now)
+        try:
+            while True:
+                next(look).run()
+        except StopIteration as end:
+            told: Told = end.value
+            return told
+        except ConflictError as error:
+            conflict = error
+    raise conflict
+
+
+def effects(model: Model, now: datetime) -> Generator[Effect, None, Told]:
+    """One look: what is to be done, each effect to be performed before the next is asked for."""
+    spec, look = model.spec, _Look(model, now)
+    git = look.read_git()
+    if git is None:
+        return look.told(None, None, None)
+    yield from look.catch_up(git)
+    state = git.state
+    live = look.read_live()
+    probe = look.probe(state, live)
+    snapshot = None
+    if state.canary is not None:
+        snapshot = look.read_counters()
+        labels = look.read_labels(state)
+        ledger = ledgers.advance(
+            look.the_ledger(),
+            spec,
+            state=state,
+            weight=_canary_weight(live, state),
+            snapshot=snapshot,
+            labels=labels,
+            now=now,
+            troubles=look.troubles,
+        )
+        yield look.store_ledger("ledger", ledger)
+    observation = look.observe(state, live, probe, git)
+    decision = decide(plan_of(spec), state, observation, now)
+    yield from look.act(git, decision, observation, snapshot)
+    return look.told(git, observation, decision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Git:
+    """What stands in Git, and what is to be thought of it."""
+
+    tree: Tree
+    files: Mapping[str, bytes]
+    """Upkeep's own, by name."""
+    state: State
+    """What Upkeep committed last (or a person by Upkeep's commands): with an edit, not what the files say."""
+    versions: Mapping[str, ServedVersion]
+    commit: str
+    """The commit that holds the state."""
+    edit: Edit | None
+
+
+class _Look:
+    """The parts of one look; ``ledger`` and ``troubles`` grow as it goes."""
+
+    def __init__(self, model: Model, now: datetime) -> None:
+        self.model, self.spec, self.now = model, model.spec, now
+        self.ledger: Ledger | None = None
+        self.troubles: dict[str, str] = {}
+        self.commit: str | None = None
+        self.after: State | None = None
+        self.news: tuple[News, ...] = ()
+        """What others committed since the last look."""
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    def read_git(self) -> _Git | None:
+        spec = self.spec
+        tree = self.model.repository.read(spec.rollout.branch, release_folder(spec))
+        files = standing_files(spec, tree)
+        if tree.commit is None or not files:
+            return None
+        self.commit = tree.commit
+        released, nonsense = None, None
+        try:
+            released = read_release(spec, tree)
+        except InputError as error:
+            nonsense = error
+        if released is not None:
+            self.ledger = self._stored(released.state.rollout)
+            if self._known(released.state):
+                return self._git(tree, files, released, tree.commit, None)
+        last, commit = self._last(released)
+        if last is None:
+            if nonsense is not None:
+                raise nonsense
+            assert released is not None
+            last, commit = released, tree.commit
+        self.ledger = self._stored(last.state.rollout)
+        edit = None if released == last else _edit(last.state, released, nonsense, self._newest())
+        return self._git(tree, files, last, commit, edit)
+
+    def _git(self, tree: Tree, files: Mapping[str, bytes], released: Released, commit: str, edit: Edit | None) -> _Git:
+        state = released.state
+        ledger = self.ledger
+        if ledger is None:
+            ledger = ledgers.begin(self.spec, state, commit)
+            self.news = _by_others(None, state)
+        elif edit is None and ledger.intent is None and ledger.state != state:
+            self.news = _by_others(ledger.state, state)
+        if edit is None:
+            heads = ledger.heads if state == ledger.state else ()
+            if tree.commit not in heads:
+                heads = (*heads, tree.commit or "")[-HEADS:]
+            ledger = replace(ledger, heads=heads)
+            if ledger.intent is None:
+                ledger = replace(ledger, state=state, commit=commit)
+        self.ledger = ledger
+        return _Git(tree=tree, files=files, state=state, versions=released.versions, commit=commit, edit=edit)
+
+    def _known(self, state: State) -> bool:
+        """Whether the ledger says that this is what Upkeep itself put there, or was about to."""
+        ledger = self.ledger
+        return ledger is not None and (
+            ledger.state == state or (ledger.intent is not None and ledger.intent.state == state)
+        )
+
+    def _stored(self, rollout: str) -> Ledger | None:
+        key = ledgers.key(self.spec.name, rollout)
+        try:
+            data = self.model.store.get(key)
+        except MissingObject:
+            return None
+        return records.from_json(Ledger, data, source=f"{self.model.store.uri}/{key}")
+
+    def _newest(self) -> Commit:
+        """The newest commit that touched the folder."""
+        return next(iter(self._history()))
+
+    def _history(self) -> Iterator[Commit]:
+        return self.model.repository.history(self.spec.rollout.branch, release_folder(self.spec))
+
+    def _last(self, released: Released | None) -> tuple[Released | None, str]:
+        """What Upkeep committed last, and where, from the branch's history.
+
+        Where the history was rewritten so that it does not hold the ledger's commit any more, what the ledger says
+        counts: somebody took Upkeep's commits out.
+        """
+        found: tuple[Released | None, str] = (None, "")
+        ledger = self.ledger
+        for commit in self._history():
+            ours = commit.trailers.get("Upkeep-Model") == self.spec.name
+            if found[0] is None and ours:
+                with suppress(InputError):
+                    found = (read_release(self.spec, Tree(commit.id, commit.files)), commit.id)
+            if ledger is None and found[0] is not None:
+                ledger = self._stored(found[0].state.rollout)
+            if found[0] is not None and (ledger is None or commit.id == ledger.commit):
+                return found
+        if ledger is not None and released is not None and ledger.state.rollout == released.state.rollout:
+            return Released(ledger.state, released.versions, released.files), ledger.commit
+        return found
+
+    def read_live(self) -> Live | None:
+        try:
+            return self.model.cluster.live(self.spec)
+        except UpkeepError as error:
+            self._trouble("cluster", error)
+            return None
+
+    def probe(self, state: State, live: Live | None) -> Probe | None:
+        """Ask the canary, where it is about to get traffic or has some."""
+        canary = state.canary
+        if canary is None or live is None or state.phase == "rolling_back":
+            return None
+        service = live.services.get(canary.version)
+        if service is None or not service.ready:
+            return None
+        try:
+            return self.model.cluster.probe(self.spec, canary.version, self.model.versions.rows(canary.version))
+        except UpkeepError as error:
+            self._trouble("probe", error)
+            return None
+
+    def read_counters(self) -> Snapshot | None:
+        try:
+            return self.model.counters.read(self.spec)
+        except UpkeepError as error:
+            self._trouble("counters", error)
+            return None
+
+    def read_labels(self, state: State) -> Labels:
+        if self.model.labels is None:
+            return Labels()
+        try:
+            return self.model.labels.read(self.spec, state, self.the_ledger().cursor, self.now)
+        except UpkeepError as error:
+            self._trouble("labels", error)
+            return Labels()
+
+    def observe(self, state: State, live: Live | None, probe: Probe | None, git: _Git) -> Observation:
+        canary, ledger = state.canary, self.the_ledger()
+        verified = False
+        if canary is not None:
+            try:
+                missing = self.model.versions.missing(canary.version, canary.digest)
+                verified = not missing
+                if missing:
+                    self.troubles["registry"] = f"{canary.version} is not whole: {', '.join(missing[:3])}"
+            except UpkeepError as error:
+                self._trouble("registry", error)
+        analysis = shadow = None
+        if canary is not None:
+            analysis = ledgers.analyse(ledger, self.spec, state, self.now)
+            shadow = ledgers.shadow(ledger)
+        applied = None
+        if live is not None and live.commit is not None:
+            applied = live.commit in (git.tree.commit, git.commit, *ledger.heads)
+        return Observation(
+            live=live, probe=probe, verified=verified, shadow=shadow, analysis=analysis, edit=git.edit, applied=applied
+        )
+
+    def _trouble(self, kind: str, error: UpkeepError) -> None:
+        self.troubles[kind] = str(error).replace("\n    → ", " → ").replace("\n", "; ")
+
+    # --- doing ---------------------------------------------------------------------------------------------------
+
+    def store_ledger(self, name: str, ledger: Ledger) -> Effect:
+        self.ledger = ledger
+        key = ledgers.key(self.spec.name, ledger.rollout)
+        return Effect(name, lambda: self.model.store.put(key, records.to_json(ledger)))
+
+    def catch_up(self, git: _Git) -> Iterator[Effect]:
+        """Finish what an earlier look had begun: its commit is there, and what follows from it may not be done."""
+        ledger = self.the_ledger()
+        if ledger.intent is not None and git.edit is None and git.state == ledger.intent.state:
+            yield from self._follow_up(ledger.intent, git.commit)
+        elif ledger.intent is not None:
+            self.ledger = replace(ledger, intent=None)
+        yield from self._tell(self.news, git.state, git.commit)
+
+    def act(
+        self, git: _Git, decision: Decision, observation: Observation, snapshot: Snapshot | None
+    ) -> Iterator[Effect]:
+        self.after = git.state
+        if decision.brake is not None:
+            weights = decision.brake
+            yield self._try("brake", lambda: self.model.cluster.brake(self.spec, weights))
+        news = tuple(News(kind=each.kind, message=each.message, key=each.key) for each in decision.events)
+        if decision.state != git.state:
+            yield from self._commit(git, decision, news, observation, snapshot)
+        else:
+            if decision.refresh:
+                yield self._refresh()
+            yield from self._tell(news, git.state, git.commit)
+        if decision.release:
+            yield self._try("release", lambda: self.model.cluster.release(self.spec))
+
+    def _commit(
+        self,
+        git: _Git,
+        decision: Decision,
+        news: tuple[News, ...],
+        observation: Observation,
+        snapshot: Snapshot | None,
+    ) -> Iterator[Effect]:
+        spec, store = self.spec, self.model.store
+        before, after = git.state, decision.state
+        ledger = self.the_ledger()
+        verdict = decision.evidence.verdict if decision.evidence else "none"
+        evidence = Evidence(
+            model=spec.name,
+            rollout=after.rollout,
+            number=ledger.records + 1,
+            at=moment(self.now),
+            before=before,
+            after=after,
+            reason=after.reason,
+            verdict=verdict,
+            weights=dict(observation.live.weights) if observation.live and observation.live.weights else None,
+            counters=records.plain(dict(snapshot.versions)) if snapshot else None,
+            probe=observation.probe,
+            edit=observation.edit,
+            analysis=observation.analysis,
+            shadow=observation.shadow,
+            troubles=dict(self.troubles),
+        )
+        data = records.to_json(evidence)
+        digest = records.digest(data)
+        key = evidence_key(spec.name, after.rollout, evidence.number, digest)
+        yield Effect("evidence", lambda: _create(store, key, data))
+        after = replace(after, evidence=digest)
+        message = commit_message(
+            subject_of(before, after),
+            [after.reason, *(decision.evidence.reasons if decision.evidence else ())],
+            {
+                "Upkeep-Model": spec.name,
+                "Upkeep-Rollout": after.rollout or "none",
+                "Upkeep-Version": (after.canary or before.canary or after.champion).version,
+                "Upkeep-Step": f"{after.phase}, step {after.step} of {len(spec.rollout.steps)}, {after.weight} %",
+                "Upkeep-Verdict": verdict,
+                "Upkeep-Evidence": digest,
+            },
+        )
+        intent = Intent(state=after, base=git.tree.commit or "", news=news)
+        yield self.store_ledger("intent", replace(ledger, intent=intent, records=evidence.number))
+        changes = changes_of(spec, git.files, after, self._served(git, after))
+        done: list[str] = []
+
+        def commit() -> None:
+            pushed = self.model.repository.commit_and_push(
+                spec.rollout.branch, git.tree.commit, changes, message, self.now
+            )
+            done.append(pushed)
+
+        yield Effect("commit", commit)
+        self.commit, self.after = done[0], after
+        yield from self._follow_up(intent, done[0])
+
+    def _served(self, git: _Git, after: State) -> dict[str, ServedVersion]:
+        names = [after.champion.version, *([after.canary.version] if after.canary else [])]
+        return {name: git.versions.get(name) or self.model.versions.served(name) for name in names}
+
+    def _follow_up(self, intent: Intent, commit: str) -> Iterator[Effect]:
+        """What follows from a commit that is there."""
+        yield self._refresh()
+        yield from self._tell(intent.news, intent.state, commit, store=False)
+        ledger = replace(self.the_ledger(), state=intent.state, commit=commit, heads=(commit,), intent=None)
+        yield self.store_ledger("done", ledger)
+
+    def _refresh(self) -> Effect:
+        return self._try("refresh", lambda: self.model.cluster.refresh(self.spec))
+
+    def _tell(self, news: Sequence[News], state: State, commit: str, *, store: bool = True) -> Iterator[Effect]:
+        """Tell each piece of news once."""
+        fresh = [each for each in news if each.key not in self.the_ledger().told]
+        for each in fresh:
+            event = events.event_of(each, self.spec.name, state, commit, self.now)
+            yield Effect("tell", functools.partial(self._send, event))
+        if fresh:
+            told = (*self.the_ledger().told, *(each.key for each in fresh))[-KEYS:]
+            self.ledger = replace(self.the_ledger(), told=told)
+            if store:
+                yield self.store_ledger("told", self.the_ledger())
+
+    def _send(self, event: events.Event) -> None:
+        for error in events.tell(self.spec.rollout.webhooks, event, self.model.post):
+            self._trouble("webhook", error)
+
+    def _try(self, kind: str, run: Callable[[], None]) -> Effect:
+        """An effect that must not keep the rest from happening."""
+
+        def tried() -> None:
+            try:
+                run()
+            except UpkeepError as error:
+                self._trouble(kind, error)
+
+        return Effect(kind, tried)
+
+    def the_ledger(self) -> Ledger:
+        assert self.ledger is not None
+        return self.ledger
+
+    def told(self, git: _Git | None, observation: Observation | None, decision: Decision | None) -> Told:
+        state, live = self.after, observation.live if observation else None
+        every = self.spec.rollout.every
+        moved = git is not None and state != git.state
+        waits = state is not None and live is not None and not _agree(live, state)
+        message = "nothing is released yet"
+        if state is not None and decision is not None:
+            waiting = f"it waits for {decision.waits_for}" if decision.waits_for else ""
+            message = state.reason if moved or not waiting else waiting
+        return Told(
+            model=self.spec.name,
+            at=self.now,
+            commit=self.commit,
+            state=state,
+            before=git.state if git else None,
+            message=message,
+            until=decision.until if decision else None,
+            live=live,
+            analysis=observation.analysis if observation else None,
+            troubles=self.troubles,
+            next_look=min(SOON, every) if waits or moved else every,
+        )
+
+
+# --- small parts ---------------------------------------------------------------------------------------------------
+
+
+def evidence_key(model: str, rollout: str, number: int, digest: str) -> str:
+    """Where an evidence record stands in the store."""
+    return f"{model}/evidence/{rollout or 'none'}/{number}-{digest}.json"
+
+
+def subject_of(before: State, after: State) -> str:
+    """The commit's first line."""
+    model, canary = after.model, (after.canary or before.canary)
+    version = canary.version if canary else after.champion.version
+    words = {
+        "shadow": f"compare {version} in pairs, at 0 %",
+        "step": f"{version} to {after.weight} %",
+        "promoting": f"{version} to {after.weight} %",
+        "baking": f"{version} has all traffic, and is still judged",
+        "succeeded": f"{version} is the champion",
+        "rolling_back": f"take {version} back to {after.weight} %",
+        "rolled_back": f"remove {version}, which was taken back",
+        "held": f"hold {version} at {after.weight} %",
+        "paused": f"pause {version} at {after.weight} %",
+        "pending": f"{version} waits at {after.weight} %",
+    }
+    return f"{model}: {words.get(after.phase, after.phase)}"
+
+
+def _edit(last: State, released: Released | None, nonsense: InputError | None, newest: Commit) -> Edit:
+    """What a person's commit did, against what Upkeep committed last."""
+    whose = f"{newest.author} in {newest.id[:12]}"
+    if released is None:
+        said = nonsense.problems[0] if nonsense else ""
+        text = f"{whose} left files that do not agree: {said}".replace("\n    → ", "; ")
+        return Edit(kind="nonsense", commit=newest.id, author=newest.author, weight=None, message=text)
+    weight = released.state.weight if released.state.canary == last.canary else 0
+    there = last.canary is not None and last.canary.version in released.versions
+    kind: Literal["lowered", "raised", "removed", "nonsense"] = "nonsense"
+    if last.canary is not None and not there:
+        kind = "removed"
+    elif weight != last.weight:
+        kind = "lowered" if weight < last.weight else "raised"
+    text = f"{whose} changed the release: {released.state.phase}, {weight} %, where Upkeep said {last.phase}"
+    return Edit(kind=kind, commit=newest.id, author=newest.author, weight=weight, message=text)
+
+
+def _by_others(before: State | None, after: State) -> tuple[News, ...]:
+    """What a person's command or an update did to the rollout, as news."""
+    kind = events.kind_of(before, after)
+    if kind is None:
+        return ()
+    key = "/".join((after.rollout, after.since or "", after.phase, str(after.step), "others"))
+    return (News(kind=kind, message=after.reason, key=key),)
+
+
+def _canary_weight(live: Live | None, state: State) -> int | None:
+    if live is None or live.weights is None or state.canary is None:
+        return None
+    return live.weights.get(state.canary.version, 0)
+
+
+def _agree(live: Live, state: State) -> bool:
+    """Whether traffic is divided as Git says."""
+    if live.weights is None:
+        return False
+    wanted = {version: weight for version, weight in state.weights.items() if weight}
+    return {version: weight for version, weight in live.weights.items() if weight} == wanted
+
+
+def _create(store: Store, key: str, data: bytes) -> None:
+    if not store.create(key, data) and store.get(key) != data:
+        raise ConflictError(f"something else stands at {key}", fix="stop the other controller, and try again")
