@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from upkeep.registry.registry import Registry
     from upkeep.spec.model import ModelSpec
     from upkeep.update.adopt import Adopted
+    from upkeep.update.outcome import Outcome
     from upkeep.update.record import UpdateRecord
 
 SpecLike = "str | Path | ModelSpec"
@@ -211,10 +212,13 @@ class Versions:
     """Newest first."""
     champion: str | None
     canary: str | None
+    barred: tuple[str, ...] = ()
+    """Those whose bytes were taken back once."""
 
     def role(self, version: str) -> str:
-        """``champion``, ``canary`` or nothing."""
-        return {self.champion: "champion", self.canary: "canary"}.get(version, "")
+        """``champion``, ``canary``, ``barred`` or nothing."""
+        roles = {**dict.fromkeys(self.barred, "barred"), self.champion: "champion", self.canary: "canary"}
+        return roles.get(version, "")
 
 
 def versions(spec: str | Path | ModelSpec) -> Versions:
@@ -223,16 +227,30 @@ def versions(spec: str | Path | ModelSpec) -> Versions:
 
     loaded = load_spec(spec)
     serving = serving_now(loaded)
+    cards = tuple(reversed(registry(loaded).cards()))
+    taken_back = {barred.digest for barred in serving.barred}
     return Versions(
-        cards=tuple(reversed(registry(loaded).cards())),
+        cards=cards,
         champion=serving.champion.version if serving.champion else None,
         canary=serving.canary.version if serving.canary else None,
+        barred=tuple(card.version for card in cards if card.digest in taken_back),
     )
 
 
 def version(spec: str | Path | ModelSpec, name: str) -> Card:
     """One version's card. Raises :class:`InputError` when there is no such version."""
     return registry(spec).card(name)
+
+
+def outcome(spec: str | Path | ModelSpec, name: str) -> Outcome:
+    """What came of a version: its card was written before its update ended, and never changes.
+
+    Raises :class:`InputError` when there is no such version.
+    """
+    from upkeep.update.outcome import outcome_of
+
+    loaded = load_spec(spec)
+    return outcome_of(loaded, registry(loaded), name)
 
 
 def verify(spec: str | Path | ModelSpec, name: str) -> Sequence[Problem]:

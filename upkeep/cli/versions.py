@@ -71,7 +71,9 @@ def _headline(card: Card) -> dict[str, float | None]:
 @spec_option
 @output_option
 def show(version: str, spec_path: str, output: str) -> None:
-    """Show one version's card: its bytes, data, training, scores and verdict.
+    """Show one version's card (its bytes, data, training, scores, verdict) and what came of it.
+
+    A card is written before its update ends and never changes; what followed is shown beside it.
 
     \b
     Example:
@@ -79,11 +81,12 @@ def show(version: str, spec_path: str, output: str) -> None:
     """
     from rich.markup import escape
 
-    from upkeep import api
+    from upkeep import api, records
 
     card = api.version(spec_path, version)
+    outcome = api.outcome(spec_path, version)
     if output == "json":
-        show_json(card)
+        show_json({**records.plain(card), "outcome": outcome})
         return
     out = console()
     trained = card.trained
@@ -114,6 +117,11 @@ def show(version: str, spec_path: str, output: str) -> None:
         out.print(hanging("  ", shown))
     if card.verdict:
         out.print(hanging("[dim]verdict[/] ", f"{card.verdict.verdict}: {escape(card.verdict.summary)}"))
+    if outcome.taken_back:
+        ended = f"the update ended as {outcome.verdict}" if outcome.verdict else "how the update ended is not known"
+        out.print(hanging("[bold red]taken back[/] ", f"{ended}: the card's verdict does not stand"))
+    out.print(hanging("[dim]outcome[/] ", f"{outcome.outcome}: {escape(outcome.message)}"))
+    out.print(hanging("[dim]now[/] ", escape(outcome.now)))
 
 
 def _known(rows: int | None) -> str:
