@@ -217,7 +217,11 @@ class Versions:
 
     def role(self, version: str) -> str:
         """``champion``, ``canary``, ``barred`` or nothing."""
-        roles = {**dict.fromkeys(self.barred, "barred"), self.champion: "champion", self.canary: "canary"}
+        roles: dict[str | None, str] = {
+            **dict.fromkeys(self.barred, "barred"),
+            self.champion: "champion",
+            self.canary: "canary",
+        }
         return roles.get(version, "")
 
 

@@ -326,3 +326,17 @@ def test_problems_of_both_looks_come_at_once(tmp_path: Path) -> None:
     ]
     assert all(problem.where.file == str(path) and problem.where.line for problem in caught.value.problems)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("length", "good"), [(1, True), (40, True), (41, False), (48, False), (63, False)])
+def test_a_name_that_the_spec_takes_fits_kubernetes_labels(tmp_path: Path, length: int, good: bool) -> None:
+    """The service is ``<name>-vNNN-predictor``, and KServe labels its pods ``isvc.<name>-vNNN-predictor``."""
+    path = tmp_path / "upkeep.yaml"
+    path.write_text(spec(metadata={"name": "m" * length}))
+    if good:
+        assert load_checked(path, {}).name == "m" * length
+        assert len(f"isvc.{'m' * length}-v9999-predictor") <= 63
+    else:
+        with pytest.raises(SpecError, match="longer than 40") as caught:
+            load_checked(path, {})
+        assert caught.value.problems[0].where.field == "metadata.name"
