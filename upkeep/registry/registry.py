@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from upkeep.drift.profile import Baseline
+    from upkeep.models.manifest import Manifest
 
 T = TypeVar("T")
 
@@ -102,6 +103,16 @@ class Registry:
         :class:`MissingObject` when there are none; :class:`InputError` when something else is at ``to``.
         """
         return self._models.get(digest, to)
+
+    def get_manifest(self, digest: str) -> Manifest:
+        """What a model takes and answers, without its other bytes; not checked against the digest.
+
+        Raises :class:`MissingObject`, :class:`IntegrityError`.
+        """
+        from upkeep.models.manifest import MANIFEST, Manifest
+
+        key = self._models.key(digest, MANIFEST)
+        return records.from_json(Manifest, self.store.get(key), source=f"{self.store.uri}/{key}")
 
     def model_uri(self, digest: str) -> str:
         """Where the bytes lie: what a server's ``storageUri`` says."""

@@ -1,0 +1,1 @@
+"""What production says: logged answers, labels that come later, what the two make together, and paired replay."""
