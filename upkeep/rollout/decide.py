@@ -184,9 +184,16 @@ class _Look:
             return False
         if self.seen.applied is not None:
             return self.seen.applied
-        # Nobody can say what was applied. That a canary's service has gone tells it.
+        # Nobody can say what was applied. That a canary's service has gone tells it; if it went otherwise, the brake
+        # is pulled again as soon as barred bytes have traffic.
         ours = {role.version for role in (self.state.champion, self.state.canary) if role is not None}
-        return self.state.phase != "rolling_back" and self.live.services.keys() <= ours
+        late = self.elapsed >= GRACE.total_seconds()
+        return late and self.state.phase != "rolling_back" and self.live.services.keys() <= ours
+
+    def barred_serve(self) -> bool:
+        """Whether live traffic reaches a version that was taken back."""
+        barred = {each.version for each in self.state.barred} - {self.state.champion.version}
+        return self.shares is not None and not barred.isdisjoint(self.shares)
 
     # --- what can be done ------------------------------------------------------------------------------------------
 
@@ -243,12 +250,14 @@ def _edited(look: _Look) -> Decision | None:
         return None
     whose = f"{edit.author} in {edit.commit[:12]}"
     name = look.canary.version
-    if edit.kind == "removed":
-        # Its service is gone by that commit: there is nothing left to keep for requests under way.
+    if edit.kind == "removed" and state.weight == 0 and state.phase != "rolling_back":
         reason = f"removed by {whose}"
-        back = taken_back(state, reason, look.now)
-        event = look.event("rolled_back", f"{name} is taken back from {state.weight} %: {reason}", "removed")
-        return Decision(state=_without_canary(back, "rolled_back"), events=(event,))
+        event = look.event("rolled_back", f"{name} is {reason}", "removed")
+        back = _without_canary(taken_back(state, reason, look.now), "rolled_back")
+        return Decision(state=back, events=(event,))
+    if edit.kind == "removed":
+        # Its service comes back at 0 %: weights first, whoever deletes.
+        return look.take_back(f"removed by {whose}")
     if edit.kind == "raised" and state.phase == "rolling_back":
         again = f"{name} was given traffic by {whose} while it is taken back: it is barred, and stays at 0 %"
         return look.move("rolling_back", again, "problem", weight=0)
@@ -464,13 +473,16 @@ def _warm(look: _Look) -> bool:
 def _with_traffic(look: _Look, decision: Decision) -> Decision:
     """The brake, its release, the syncer's nudge, and a loud word when traffic does not follow."""
     plan, old, new, live = look.plan, look.state, decision.state, look.live
-    braked = live is not None and live.braked
-    brake, moved = decision.brake, new != old
-    unsettled = (braked and not look.agreed()) or (moved and old.weight > 0 and new.weight == 0)
-    if plan.brake and new.phase == "rolling_back" and (unsettled or look.share != 0):
+    braked, agreed, moved = live is not None and live.braked, look.agreed(), new != old
+    brake = decision.brake
+    # What a person's commit began is braked in the next look, when Upkeep's own commit stands: that one was no race.
+    if plan.brake and new.phase == "rolling_back" and not (moved and look.seen.edit):
+        on_its_way = (moved and old.weight > 0) or look.share != 0
+        brake = _champion_only(new) if on_its_way or (braked and not agreed) else brake
+    if plan.brake and new.phase == "rolled_back" and ((braked and not agreed) or look.barred_serve()):
         brake = _champion_only(new)
-    if plan.brake and new.phase == "rolled_back" and unsettled:
-        brake = _champion_only(new)
+    # A forced weight that neither Git nor a roll-back asks for came from a look that lost a race.
+    stray = new.canary is None and not look.follows
     events = decision.events
     if not moved and live is not None and not look.follows and look.elapsed >= GRACE.total_seconds():
         late = f"{old.model}: still waits for {look.traffic()}"
@@ -478,7 +490,7 @@ def _with_traffic(look: _Look, decision: Decision) -> Decision:
     return replace(
         decision,
         brake=brake,
-        release=braked and brake is None and not moved and look.agreed(),
+        release=braked and brake is None and not moved and (agreed or stray),
         refresh=moved or (live is not None and not look.follows) or look.seen.applied is False,
         events=events,
     )

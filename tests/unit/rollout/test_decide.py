@@ -224,7 +224,10 @@ def test_lowering_the_weight_is_an_abort(begin: State) -> None:
     decision = decide(PLAN, begin, good(begin, edit=edit("lowered", 5)), at(60))
     assert went(decision) == ("rolling_back", 0, 2)
     assert decision.state.barred[0].reason == "aborted by Ann in c0ffeec0ffee"
-    assert decision.brake == FORCED
+    # the brake comes when the commit stands: a reading of Git that was behind must not pull it
+    assert decision.brake is None
+    stands = decision.state
+    assert decide(PLAN, stands, good(stands, live=live(begin.weights, 61)), at(61)).brake == FORCED
 
 
 @pytest.mark.parametrize(
@@ -244,14 +247,21 @@ def test_what_is_barred_is_not_raised() -> None:
     assert kinds(decision) == ["problem"]
 
 
-@pytest.mark.parametrize("phase", ["pending", "step", "baking", "paused", "rolling_back"])
-def test_a_removed_canary_is_gone(phase: Phase) -> None:
-    begin = state(phase, 25 if phase in ("step", "paused") else 0)
+@pytest.mark.parametrize("begin", [state("pending"), state("shadow"), state("paused"), state("held")])
+def test_a_canary_removed_without_traffic_is_gone(begin: State) -> None:
     decision = decide(PLAN, begin, good(begin, edit=edit("removed")), at(60))
     assert (decision.state.phase, decision.state.canary, decision.state.weight) == ("rolled_back", None, 0)
     assert [each.digest for each in decision.state.barred] == [NEW]
-    assert (decision.brake is None) == (begin.weight == 0)
+    assert decision.brake is None
     assert read_state(render_state(decision.state), "m") == decision.state
+
+
+@pytest.mark.parametrize("begin", [state("step", 25, 2), state("baking"), state("paused", 25), state("rolling_back")])
+def test_a_canary_removed_with_traffic_comes_back_until_the_traffic_has_moved(begin: State) -> None:
+    decision = decide(PLAN, begin, good(begin, edit=edit("removed")), at(60))
+    assert decision.state != begin
+    assert (decision.state.phase, decision.state.canary, decision.state.weight) == ("rolling_back", CANARY, 0)
+    assert [each.digest for each in decision.state.barred] == [NEW]
 
 
 @pytest.mark.parametrize("begin", [state("step", 25, 2), state("baking"), state("idle")])
@@ -358,6 +368,18 @@ def test_the_brake_is_held_until_git_and_cluster_agree() -> None:
     one = replace(both, services={"v12": service("v12")})
     assert decide(PLAN, rest, good(rest, 70, live=both, applied=None), at(70)).brake == {"v12": 100}
     assert decide(PLAN, rest, good(rest, 70, live=one, applied=None), at(70)).release
+
+
+def test_a_brake_that_lost_a_race_is_released_at_rest() -> None:
+    rest = state("succeeded", champion=replace(CHAMPION, version="v13", digest=NEW))
+    decision = decide(PLAN, rest, good(rest, 5, live=live(FORCED, 5, braked=True), applied=False), at(5))
+    assert (decision.brake, decision.release) == (None, True)
+
+
+def test_barred_bytes_that_get_traffic_again_are_braked() -> None:
+    rest = state("rolled_back", barred=(Barred(version="v13", digest=NEW, since=moment(T0), reason="x"),))
+    decision = decide(PLAN, rest, good(rest, 5, live=live({"v12": 75, "v13": 25}, 5)), at(5))
+    assert (decision.state, decision.brake) == (rest, {"v12": 100})
 
 
 def test_a_brake_without_its_commit_is_finished() -> None:
