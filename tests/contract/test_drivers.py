@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upkeep.errors import InputError
+from upkeep.serving.cluster import Facts
 from upkeep.serving.drivers import DRIVERS
-from upkeep.serving.drivers.driver import Facts, TrafficDriver
+from upkeep.serving.drivers.driver import TrafficDriver
 from upkeep.serving.manifests import KUSTOMIZATION_FILE, ServedVersion
 from upkeep.spec.model import Data, Features, Metadata, ModelSpec, Retrain, Target
 

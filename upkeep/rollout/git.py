@@ -83,6 +83,11 @@ class Repository(Protocol):
         """
         ...
 
+    def check_push(self, branch: str, base: str | None, when: datetime) -> None:
+        """Whether a commit on top of ``base`` would be let in, without sending it. A hook of the host's may still
+        refuse the real one."""
+        ...
+
     def history(self, branch: str, folder: str) -> Iterator[Commit]:
         """The commits that touched ``folder``, newest first."""
         ...
@@ -236,12 +241,18 @@ class GitRepository:
             if not self._has(base):
                 raise ConflictError(f"the branch left {base[:12]}", where=Where(self.url), fix="try again")
         commit = self._commit(base, changes, message, when)
+        self._push(branch, base, commit)
+        return commit
+
+    def check_push(self, branch: str, base: str | None, when: datetime) -> None:
+        self._push(branch, base, self._commit(base, {}, "a push that is not carried out\n", when), "--dry-run")
+
+    def _push(self, branch: str, base: str | None, commit: str, *options: str) -> None:
         # A lease of exactly the parent lets nothing through but a fast-forward from it: unlike a plain push it also
         # refuses to bring back commits that somebody took out of the branch in the meantime.
         lease = f"--force-with-lease=refs/heads/{branch}:{base or ''}"
-        push = ("push", "--porcelain", "--no-verify", "--no-recurse-submodules", lease, "--", self._remote)
+        push = ("push", *options, "--porcelain", "--no-verify", "--no-recurse-submodules", lease, "--", self._remote)
         self._git(*push, f"{commit}:refs/heads/{branch}", remote=True)
-        return commit
 
     def _has(self, commit: str) -> bool:
         try:

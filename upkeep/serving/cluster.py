@@ -59,9 +59,35 @@ class Probe:
     message: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of a cluster, as far as a driver must care. None: could not be found out."""
+
+    place: str
+    """``one machine``, or the cluster's name: for the words of a refusal."""
+    drivers: frozenset[str] | None = None
+    """The only drivers that this place knows; None: it is Kubernetes, see the rest."""
+    kserve: tuple[int, int, int] | None = None
+    """KServe's version."""
+    mode: str | None = None
+    """KServe's default deployment mode: ``Standard`` (``RawDeployment``), ``Knative`` (``Serverless``)."""
+    gateway_api: bool | None = None
+    """Whether KServe's ``enableGatewayApi`` is on."""
+    http_routes: bool | None = None
+    """Whether the cluster has HTTPRoutes (Gateway API)."""
+    knative: bool | None = None
+    """Whether Knative Serving is there."""
+    runtime_formats: frozenset[str] | None = None
+    """The model formats of the spec's ServingRuntime; None: there is no such runtime, or it could not be read."""
+
+
 class Cluster(Protocol):
     """A place where models serve. Every method raises an :class:`~upkeep.errors.UpkeepError` that says what to do;
     :class:`~upkeep.errors.OutsideError` where the cluster cannot be reached: then nothing is known."""
+
+    def facts(self, spec: ModelSpec) -> Facts:
+        """What this cluster is, as far as a traffic driver must care."""
+        ...
 
     def live(self, spec: ModelSpec) -> Live:
         """What serves of this model now: read anew, never remembered."""

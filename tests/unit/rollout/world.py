@@ -16,7 +16,7 @@ from upkeep.rollout.events import Event
 from upkeep.rollout.git import Commit, Tree
 from upkeep.rollout.release import NewVersion, propose, read_release
 from upkeep.rollout.state import State
-from upkeep.serving.cluster import Live, Probe, ServiceStatus
+from upkeep.serving.cluster import Facts, Live, Probe, ServiceStatus
 from upkeep.serving.counters import Counts, Snapshot
 from upkeep.serving.manifests import ServedVersion
 from upkeep.spec.model import ModelSpec, Webhook
@@ -64,6 +64,9 @@ class Git:
             Commit(id=identity, when=when, author=author, subject=subject, trailers=trailers, files=files)
         )
         return identity
+
+    def check_push(self, branch: str, base: str | None, when: datetime) -> None:
+        self.before_push()
 
     def history(self, branch: str, folder: str) -> Iterator[Commit]:
         return iter(reversed(list(self.commits)))
@@ -193,6 +196,9 @@ class World:
         return [commit.subject.partition(": ")[2] for commit in self.git.commits]
 
     # --- Cluster
+
+    def facts(self, spec: ModelSpec) -> Facts:
+        return Facts(place="a small world", drivers=frozenset({"route"}))
 
     def live(self, spec: ModelSpec) -> Live:
         if "cluster" in self.away:

@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from upkeep.errors import Problem
+from upkeep.serving.cluster import Facts
 from upkeep.serving.document import Document, write
 from upkeep.serving.drivers.driver import (
     Deployed,
-    Facts,
     LiveTraffic,
     Manifest,
     only_elsewhere,

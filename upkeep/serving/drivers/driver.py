@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from upkeep.errors import InputError, Problem, Where
-from upkeep.serving.cluster import ServiceStatus
+from upkeep.serving.cluster import Facts, ServiceStatus
 from upkeep.serving.manifests import ServedVersion
 from upkeep.spec.model import ModelSpec
 
@@ -33,28 +33,6 @@ class LiveTraffic:
     """Version → per cent, where the gateway is told; None: nothing of the kind is there, or it makes no sense."""
     services: Mapping[str, ServiceStatus]
     """By version."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What is known of a cluster, as far as a driver must care. None: could not be found out."""
-
-    place: str
-    """``one machine``, or the cluster's name: for the words of a refusal."""
-    drivers: frozenset[str] | None = None
-    """The only drivers that this place knows; None: it is Kubernetes, see the rest."""
-    kserve: tuple[int, int, int] | None = None
-    """KServe's version."""
-    mode: str | None = None
-    """KServe's default deployment mode: ``Standard`` (``RawDeployment``), ``Knative`` (``Serverless``)."""
-    gateway_api: bool | None = None
-    """Whether KServe's ``enableGatewayApi`` is on."""
-    http_routes: bool | None = None
-    """Whether the cluster has HTTPRoutes (Gateway API)."""
-    knative: bool | None = None
-    """Whether Knative Serving is there."""
-    runtime_formats: frozenset[str] | None = None
-    """The model formats of the spec's ServingRuntime; None: there is no such runtime, or it could not be read."""
 
 
 class TrafficDriver(Protocol):

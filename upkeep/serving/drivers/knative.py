@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from upkeep.errors import Problem
+from upkeep.serving.cluster import Facts
 from upkeep.serving.document import Quoted, write
 from upkeep.serving.drivers.driver import (
     Deployed,
-    Facts,
     LiveTraffic,
     Manifest,
     only_elsewhere,

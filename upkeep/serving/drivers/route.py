@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping, Sequence
 
 from upkeep.errors import Problem, UpkeepError
+from upkeep.serving.cluster import Facts
 from upkeep.serving.drivers.driver import (
     Deployed,
-    Facts,
     LiveTraffic,
     Manifest,
     edited,

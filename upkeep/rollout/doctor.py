@@ -1,0 +1,253 @@
+"""Look, before anything moves, at what a rollout of this model would need: what is missing, ignored or broken.
+
+Each check asks the real thing (a conditional write, a push that is not carried out, a request through the gateway), and
+each finding says what to do. A check that cannot be made is ``unknown``, never ``ok``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import uuid4
+
+from upkeep.errors import UpkeepError
+from upkeep.rollout.controller import Model
+from upkeep.rollout.release import Released, read_release, release_folder
+from upkeep.serving.drivers import driver_of
+from upkeep.store import Store, open_store
+
+MOST_SKEW = 5.0
+"""Seconds by which this clock and the store's may differ: evidence is timed by one and read by the other."""
+
+State = Literal["ok", "problem", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    state: State
+    text: str
+    """One plain sentence."""
+    fix: str = ""
+    """What to do, as a command where there is one."""
+
+
+Check = Callable[["_Patient"], Iterator[Finding]]
+
+
+def examine(model: Model, now: datetime, environ: Mapping[str, str] | None = None) -> tuple[Finding, ...]:
+    """Every check, in order; nothing is raised for what is found, and nothing is left behind."""
+    patient = _Patient(model, now, os.environ if environ is None else environ)
+    found: list[Finding] = []
+    for name, check in CHECKS.items():
+        try:
+            found += check(patient)
+        except UpkeepError as error:
+            first = error.problems[0]
+            place = f"{first.where}: " if str(first.where) else ""
+            found.append(Finding(check=name, state="problem", text=f"{place}{first.message}", fix=first.fix))
+    return tuple(found)
+
+
+class _Patient:
+    def __init__(self, model: Model, now: datetime, environ: Mapping[str, str]) -> None:
+        self.model, self.spec, self.now, self.environ = model, model.spec, now, environ
+        self.released: Released | None = None
+        self.commit: str | None = None
+
+
+def _store(patient: _Patient) -> Iterator[Finding]:
+    """Write, read, write only if absent, delete: what versions and evidence stand on."""
+    store = patient.model.store
+    key = f"{patient.spec.name}/doctor/{uuid4().hex}"
+    try:
+        first, second = store.create(key, b"one"), store.create(key, b"two")
+        stands = store.get(key)
+        modified = next((each.modified for each in store.list(f"{patient.spec.name}/doctor") if each.key == key), None)
+    finally:
+        store.delete(key)
+    if not first or second or stands != b"one":
+        yield Finding(
+            check="store",
+            state="problem",
+            text=f"{store.uri} does not keep a conditional write: two could make the same version",
+            fix="use an S3 server that honours If-None-Match, or a folder",
+        )
+        return
+    yield Finding(check="store", state="ok", text=f"{store.uri}: writes, reads, and refuses to write twice")
+    if modified is None:
+        yield Finding(check="clock", state="unknown", text="the store does not list what was just written")
+        return
+    skew = abs((modified - patient.now).total_seconds())
+    if skew > MOST_SKEW:
+        yield Finding(
+            check="clock",
+            state="problem",
+            text=f"this clock and the store's differ by {skew:.0f} s",
+            fix="set both by NTP (`timedatectl set-ntp true`)",
+        )
+    else:
+        yield Finding(check="clock", state="ok", text="this clock and the store's agree")
+
+
+def _git(patient: _Patient) -> Iterator[Finding]:
+    spec, repository = patient.spec, patient.model.repository
+    folder = release_folder(spec)
+    tree = repository.read(spec.rollout.branch, folder)
+    patient.commit = tree.commit
+    if tree.commit is None:
+        yield Finding(check="git", state="ok", text=f"{repository.url} is empty: the first version begins it")
+    repository.check_push(spec.rollout.branch, tree.commit, patient.now)
+    yield Finding(check="git", state="ok", text=f"{repository.url}: {spec.rollout.branch} can be read and pushed to")
+    patient.released = read_release(spec, tree)
+    if patient.released is None:
+        yield Finding(
+            check="release",
+            state="ok",
+            text=f"{folder or 'the root'} holds no release yet",
+            fix="`upkeep run` or `upkeep adopt` makes the first",
+        )
+        return
+    state = patient.released.state
+    words = ", ".join(f"{version} {weight} %" for version, weight in state.weights.items())
+    yield Finding(check="release", state="ok", text=f"{folder or 'the root'} says {words} ({state.phase})")
+
+
+def _registry(patient: _Patient) -> Iterator[Finding]:
+    released = patient.released
+    for role in (released.state.champion, released.state.canary) if released else ():
+        if role is None:
+            continue
+        missing = patient.model.versions.missing(role.version, role.digest)
+        if missing:
+            yield Finding(
+                check="registry",
+                state="problem",
+                text=f"{role.version} is not whole: {', '.join(missing)}",
+                fix=f"restore it from a backup of the store, then `upkeep versions verify {role.version}`",
+            )
+        else:
+            yield Finding(check="registry", state="ok", text=f"{role.version}: its card and its bytes are there")
+
+
+def _traffic(patient: _Patient) -> Iterator[Finding]:
+    """Whether the chosen way to divide traffic would be ignored where it is to work."""
+    spec = patient.spec
+    facts = patient.model.cluster.facts(spec)
+    problems = driver_of(spec).refusals(spec, facts)
+    for problem in problems:
+        yield Finding(check="traffic", state="problem", text=problem.message, fix=problem.fix)
+    if not problems:
+        yield Finding(check="traffic", state="ok", text=f"`traffic: {spec.serving.traffic}` works on {facts.place}")
+
+
+def _cluster(patient: _Patient) -> Iterator[Finding]:
+    spec, cluster, released = patient.spec, patient.model.cluster, patient.released
+    live = cluster.live(spec)
+    if live.message:
+        yield Finding(check="cluster", state="problem", text=live.message, fix="see `upkeep status`")
+    if live.commit is None:
+        yield Finding(
+            check="sync",
+            state="unknown",
+            text="nobody can say which commit is applied",
+            fix="see whether Argo CD or Flux watches the folder",
+        )
+    elif live.commit != patient.commit:
+        yield Finding(
+            check="sync",
+            state="problem",
+            text=f"the commit {live.commit[:12]} is applied, and {(patient.commit or 'none')[:12]} is the newest",
+            fix="see what holds the syncer up; `upkeep status` on one machine",
+        )
+    else:
+        yield Finding(check="sync", state="ok", text=f"the newest commit, {live.commit[:12]}, is applied")
+    if released is None:
+        return
+    wanted = {version: weight for version, weight in released.state.weights.items() if weight}
+    shares = {version: weight for version, weight in (live.weights or {}).items() if weight}
+    if live.weights is None:
+        yield Finding(check="route", state="problem", text="there is no route of this model, or not Upkeep's")
+    elif shares != wanted:
+        yield Finding(check="route", state="problem", text=f"live traffic is {shares}, and Git says {wanted}")
+    else:
+        yield Finding(check="route", state="ok", text="live traffic is what Git says")
+    for role in (released.state.champion, released.state.canary):
+        if role is not None:
+            yield _answers(patient, role.version, role.digest)
+
+
+def _answers(patient: _Patient, version: str, digest: str) -> Finding:
+    """A real prediction: readiness alone has been wrong before."""
+    model, spec = patient.model, patient.spec
+    service = model.cluster.live(spec).services.get(version)
+    if service is None:
+        return Finding(check="service", state="problem", text=f"{version} has no service", fix="see `upkeep status`")
+    if not service.ready:
+        return Finding(check="service", state="problem", text=f"{version} is not ready: {service.message}")
+    if service.digest != digest:
+        return Finding(check="service", state="problem", text=f"{version} serves other bytes: {service.digest[:12]}")
+    probe = model.cluster.probe(spec, version, model.versions.rows(version))
+    if not probe.ok:
+        return Finding(check="service", state="problem", text=f"{version} does not answer: {probe.message}")
+    return Finding(check="service", state="ok", text=f"{version} answers through the gateway")
+
+
+def _evidence(patient: _Patient) -> Iterator[Finding]:
+    """What an analysis would be made of."""
+    spec, model = patient.spec, patient.model
+    snapshot = model.counters.read(spec)
+    released = patient.released
+    serving = [released.state.champion.version] if released else []
+    unseen = [version for version in serving if version not in snapshot.versions]
+    if unseen:
+        yield Finding(check="counters", state="unknown", text=f"no request of {', '.join(unseen)} was counted yet")
+    else:
+        yield Finding(check="counters", state="ok", text="requests are counted by version")
+    labels = spec.monitoring.labels
+    if not labels:
+        yield Finding(
+            check="labels",
+            state="unknown",
+            text="no labels: a canary is judged by errors and latency alone",
+            fix="say in `monitoring.labels` where they arrive",
+        )
+        return
+    yield from _readable("labels", open_store(labels, spec.object_store, make=False))
+    yield from _readable("payloads", open_store(spec.monitoring.payloads.source, spec.object_store))
+
+
+def _readable(check: str, store: Store) -> Iterator[Finding]:
+    some = next(iter(store.list()), None)
+    if some is None:
+        yield Finding(check=check, state="unknown", text=f"{store.uri} is empty so far")
+    else:
+        yield Finding(check=check, state="ok", text=f"{store.uri} can be read")
+
+
+def _people(patient: _Patient) -> Iterator[Finding]:
+    for webhook in patient.spec.rollout.webhooks:
+        if webhook.secret_env and not patient.environ.get(webhook.secret_env):
+            yield Finding(
+                check="webhook",
+                state="problem",
+                text=f"the key of {webhook.url} is not set: its events would not be signed",
+                fix=f"set {webhook.secret_env} where the controller runs",
+            )
+
+
+CHECKS: dict[str, Check] = {
+    "store": _store,
+    "git": _git,
+    "registry": _registry,
+    "traffic": _traffic,
+    "cluster": _cluster,
+    "counters": _evidence,
+    "webhook": _people,
+}
+"""What a check is called where it cannot even be made."""
