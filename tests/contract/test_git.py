@@ -577,13 +577,13 @@ def test_no_place_for_a_bare_repository(home: dict[str, str], tmp_path: Path) ->
 
 def test_a_push_can_be_tried_without_being_made(remote: Remote) -> None:
     with remote.open() as repository:
-        repository.check_push("main", None, NOW)
+        repository.check_push("main", None, WHEN)
         assert repository.read("main").commit is None
-        base = repository.commit_and_push("main", None, {"a": b"1"}, "one\n", NOW)
-        repository.check_push("main", base, NOW)
+        base = repository.commit_and_push("main", None, {"a": b"1"}, "one\n", WHEN)
+        repository.check_push("main", base, WHEN)
         assert repository.read("main").commit == base
 
 
 def test_a_push_that_would_be_refused_is_told_before(guarded: Remote) -> None:
     with guarded.open(UPKEEP_GIT_TOKEN="wrong") as repository, pytest.raises(AccessError):
-        repository.check_push("main", None, NOW)
+        repository.check_push("main", None, WHEN)
