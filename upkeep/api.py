@@ -316,3 +316,79 @@ def spec_reference() -> str:
     from upkeep.spec.schema import reference
 
     return reference()
+
+
+def up(
+    specs: Sequence[str | Path | ModelSpec],
+    *,
+    folder: str | Path | None = None,
+    port: int | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve on this machine what Git says of these models, until SIGINT or SIGTERM; ``tell`` hears of each event.
+
+    Raises :class:`RefusedError` when a cluster runs in the folder already.
+    """
+    import asyncio
+
+    from upkeep.rollout.source import ReleaseSource
+    from upkeep.serving.local.daemon import Daemon
+    from upkeep.serving.local.folder import Folder
+
+    loaded = [load_spec(spec) for spec in specs]
+    place = Folder(cluster_folder(loaded, folder))
+
+    async def serve() -> None:
+        await Daemon([ReleaseSource(spec) for spec in loaded], place, port=port, tell=tell).run()
+
+    asyncio.run(serve())
+
+
+def up_detached(
+    specs: Sequence[str | Path | ModelSpec], *, folder: str | Path | None = None, port: int | None = None
+) -> dict[str, Any]:
+    """Like :func:`up`, in a process of its own that goes on; its status, once everything that Git names is ready.
+
+    ``specs`` are paths. Raises :class:`OutsideError` when it does not come up.
+    """
+    from upkeep.serving.local.control import start_detached
+    from upkeep.serving.local.folder import Folder
+
+    loaded = [load_spec(spec) for spec in specs]
+    return start_detached(Folder(cluster_folder(loaded, folder)), [str(spec) for spec in specs], port)
+
+
+def cluster_folder(specs: Sequence[ModelSpec], folder: str | Path | None = None) -> Path:
+    """The folder of the one-machine cluster that serves these models. Raises :class:`InputError` when they have
+    different ones."""
+    from upkeep.serving.local.folder import VARIABLE, default_folder
+
+    if folder is not None:
+        return Path(folder).expanduser().absolute()
+    folders = {default_folder(spec) for spec in specs}
+    if len(folders) > 1:
+        raise InputError(
+            "these models have different stores, and so no common default folder for the cluster",
+            fix=f"name one with --folder, and in {VARIABLE} for `upkeep rollout`",
+        )
+    return folders.pop()
+
+
+def cluster_status(spec: str | Path | ModelSpec, *, folder: str | Path | None = None) -> dict[str, Any]:
+    """What the one-machine cluster runs and serves. Raises :class:`OutsideError` when none runs."""
+    from upkeep.serving.local.control import read_status
+    from upkeep.serving.local.folder import Folder
+
+    return read_status(Folder(_cluster_of(spec, folder)))
+
+
+def down(spec: str | Path | ModelSpec, *, folder: str | Path | None = None) -> Sequence[str]:
+    """Stop the one-machine cluster and all that it runs; what was stopped, a sentence each."""
+    from upkeep.serving.local.control import stop
+    from upkeep.serving.local.folder import Folder
+
+    return stop(Folder(_cluster_of(spec, folder)))
+
+
+def _cluster_of(spec: str | Path | ModelSpec, folder: str | Path | None) -> Path:
+    return Path(folder).expanduser().absolute() if folder is not None else cluster_folder([load_spec(spec)])

@@ -149,6 +149,11 @@ class GitRepository:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
+    def head(self, branch: str) -> str | None:
+        """The branch's newest commit, without fetching anything; None: there is no such branch."""
+        out = self._git("ls-remote", "--", self._remote, f"refs/heads/{branch}", remote=True).decode()
+        return out.split()[0] if out else None
+
     def read(self, branch: str, folder: str = "") -> Tree:
         commit = self._fetch(branch, "--depth=1")
         return Tree(commit, self._files(commit, folder) if commit else {})

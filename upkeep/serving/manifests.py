@@ -302,6 +302,21 @@ def read_version(data: bytes, model: str, file: str) -> ServedVersion:
     )
 
 
+def read_hosts(data: bytes, file: str = ROUTE_FILE) -> tuple[str, ...]:
+    """The hosts that ``route.yaml`` answers under. Raises :class:`~upkeep.errors.InputError` where it has none."""
+    document = Document(data, file)
+    route: Route = document.read(Route)
+    if not route["spec"]["hostnames"]:
+        raise document.problem("a route without a host takes every model's requests", "spec", "hostnames")
+    return tuple(route["spec"]["hostnames"])
+
+
+def read_storage_uri(data: bytes, file: str) -> str:
+    """Where ``vN.yaml`` says that the model's bytes are."""
+    service: Service = Document(data, file).read(Service)
+    return service["spec"]["predictor"]["model"]["storageUri"]
+
+
 def read_resources(data: bytes, file: str = KUSTOMIZATION_FILE) -> tuple[str, ...]:
     """The versions that ``kustomization.yaml`` applies beside the route.
 

@@ -1,0 +1,136 @@
+"""``upkeep up``, ``status`` and ``down``: the one-machine cluster."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from upkeep.cli.main import output_option
+from upkeep.cli.show import console, show_json, table
+
+_folder_option = click.option(
+    "--folder",
+    type=click.Path(file_okay=False),
+    envvar="UPKEEP_CLUSTER",
+    help="The cluster's folder.  [default: $UPKEEP_CLUSTER, else `cluster` in the store]",
+)
+_spec_option = click.option(
+    "--spec", "-s", "spec_path", type=click.Path(dir_okay=False), default="upkeep.yaml", show_default=True,
+    help="The model spec.",
+)  # fmt: skip
+
+
+@click.command()
+@click.option(
+    "--spec",
+    "-s",
+    "spec_paths",
+    type=click.Path(dir_okay=False),
+    multiple=True,
+    default=("upkeep.yaml",),
+    show_default="upkeep.yaml",
+    help="The model spec; give it again for each further model.",
+)
+@_folder_option
+@click.option("--port", type=click.IntRange(1, 65535), help="Where clients come in.  [default: a free one, kept]")
+@click.option("--detach", is_flag=True, help="Come back when everything is ready, and leave it running.")
+def up(spec_paths: tuple[str, ...], folder: str | None, port: int | None, detach: bool) -> None:
+    """Serve on this machine what Git says, until Ctrl-C.
+
+    One model server for each version, and one Envoy before them with the route's weights. It follows the Git
+    repository, and starts again what dies. Listens on 127.0.0.1 only.
+
+    \b
+    Example:
+      upkeep up --detach
+      upkeep status
+    """
+    from upkeep import api
+
+    if not detach:
+        api.up(spec_paths, folder=folder, port=port, tell=_tell)
+        return
+    _show(api.up_detached(spec_paths, folder=folder, port=port))
+
+
+@click.command()
+@_spec_option
+@_folder_option
+@click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C.")
+@output_option
+def status(spec_path: str, folder: str | None, watch: bool, output: str) -> None:
+    """Show what the one-machine cluster runs and serves.
+
+    \b
+    Example:
+      upkeep status --watch
+      upkeep status --output json
+    """
+    from upkeep import api
+
+    before: Any = None
+    while True:
+        now = api.cluster_status(spec_path, folder=folder)
+        if now != before:
+            if output == "json":
+                show_json(now)
+            else:
+                if watch:
+                    click.clear()
+                _show(now)
+        if not watch:
+            return
+        before = now
+        time.sleep(0.5)
+
+
+@click.command()
+@_spec_option
+@_folder_option
+def down(spec_path: str, folder: str | None) -> None:
+    """Stop the one-machine cluster and everything that it runs.
+
+    \b
+    Example:
+      upkeep down
+    """
+    from upkeep import api
+
+    for line in api.down(spec_path, folder=folder) or ("nothing runs here",):
+        click.echo(line)
+
+
+def _tell(line: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')} {line}")
+
+
+def _show(now: dict[str, Any]) -> None:
+    click.echo(f"gateway {now['gateway'] or 'does not run'}")
+    for name, model in now["models"].items():
+        commit = (model["commit"] or "no commit")[:12]
+        braked = ", the brake is on" if model["braked"] else ""
+        host = next(iter(model["hosts"]), "")
+        click.echo(f"\n{name}  {host}  commit {commit}{braked}")
+        rows = table("version", "Git", "live", "ready", "restarts", right=("Git", "live", "restarts"))
+        for service in model["services"]:
+            version = service["metadata"]["annotations"]["upkeep.dev/version"]
+            condition = next(each for each in service["status"]["conditions"] if each["type"] == "Ready")
+            rows.add_row(
+                version,
+                _per_cent(model["git_weights"].get(version)),
+                _per_cent(model["weights"].get(version)),
+                "leaves" if service["upkeep"]["leaving"] else "yes" if condition["status"] == "True" else "no",
+                str(service["upkeep"]["restarts"]),
+            )
+        if model["services"]:
+            console().print(rows)
+        else:
+            click.echo("nothing is released yet; `upkeep run` proposes the first version")
+        for problem in model["problems"]:
+            click.echo(problem)
+
+
+def _per_cent(weight: int | None) -> str:
+    return "–" if weight is None else f"{weight} %"

@@ -1,0 +1,48 @@
+"""Asks the running Envoy: what it really does, not what was written for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from upkeep.errors import OutsideError, Where
+from upkeep.serving.local.folder import Folder, read_json
+from upkeep.serving.local.process import Process
+
+START = "start it with `upkeep up`; `upkeep status` says what runs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningGateway:
+    port: int
+    """Where clients come in."""
+    admin: str
+    epoch: str
+    """Names this Envoy's life."""
+
+    def get(self, path: str, parameters: Mapping[str, str]) -> Any:
+        """A JSON answer of its admin interface. Raises :class:`OutsideError` when it gives none."""
+        import httpx
+
+        try:
+            answer = httpx.get(f"{self.admin}{path}", params=dict(parameters), timeout=5.0, trust_env=False)
+            answer.raise_for_status()
+            return answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise OutsideError(
+                f"Envoy does not answer: {error or type(error).__name__}", where=Where(self.admin), fix=START
+            ) from error
+
+
+def running_gateway(folder: Folder) -> RunningGateway:
+    """Raises :class:`OutsideError` when none runs."""
+    record = read_json(folder.gateway)
+    process = Process.adopt(record)
+    if process is None or record is None:
+        raise OutsideError("no gateway runs here", where=Where(str(folder.root)), fix=START)
+    return RunningGateway(
+        port=int(record["port"]),
+        admin=str(record["admin"]),
+        epoch=f"{process.identity.pid}-{process.identity.started}",
+    )

@@ -1,0 +1,184 @@
+"""One model server process: started, watched, started again when it dies, ended in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from upkeep.serving.local.envoy import LOOPBACK
+from upkeep.serving.local.folder import Folder, read_json, write_json
+from upkeep.serving.local.gateway import free_port
+from upkeep.serving.local.process import Process, last_words
+from upkeep.serving.local.wanted import WantedServer
+from upkeep.spec.model import ModelSpec
+
+_POLL = 0.05
+_LONGEST_WAIT = 30.0
+"""Seconds before a server that dies again and again is started once more."""
+_WELL_AFTER = 60.0
+"""A server that was ready for so long starts again at once."""
+_INPUT_ERROR = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """How a version's server is started."""
+
+    command: tuple[str, ...]
+    """Without the port."""
+    environ: Mapping[str, str]
+
+
+def launch(spec: ModelSpec, wanted: WantedServer, environ: Mapping[str, str], *, payloads: Path | None) -> Launch:
+    """The model server's command line; ``payloads``: where requests and answers are logged, None: nowhere."""
+    privacy = spec.data.privacy
+    options = {
+        "--model-name": spec.name,
+        "--storage-uri": wanted.storage_uri,
+        "--namespace": spec.serving.namespace,
+        "--service": wanted.service,
+        "--payload-dir": str(payloads or ""),
+        "--payload-drop": ",".join((*privacy.drop, *privacy.hash)),
+        "--allow": ",".join(spec.estimators),
+    }
+    given = {"UPKEEP_VERSION": wanted.version, "UPKEEP_DIGEST": wanted.digest}
+    if spec.object_store.endpoint:
+        given["AWS_ENDPOINT_URL"] = spec.object_store.endpoint
+    if spec.object_store.region:
+        given["AWS_REGION"] = spec.object_store.region
+    words = (word for name, value in options.items() if value for word in (name, value))
+    return Launch(
+        command=(sys.executable, "-m", "upkeep.serving.server", *words),
+        environ={**environ, **given},
+    )
+
+
+class Server:
+    """The server of one version. ``changed`` is called whenever ``ready`` or ``message`` changes."""
+
+    def __init__(
+        self,
+        wanted: WantedServer,
+        launch: Launch,
+        folder: Folder,
+        *,
+        model: str,
+        changed: Callable[[], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        self.wanted = wanted
+        self.ready = False
+        self.refused = False
+        """It cannot serve what its manifest says: waiting does not help."""
+        self.message = "it starts"
+        self.since = datetime.now(UTC)
+        """When ``ready`` changed last."""
+        self.restarts = 0
+        self.port: int | None = None
+        self.settled = asyncio.Event()
+        """It is known whether a server of an earlier daemon serves this already."""
+        self._launch = launch
+        self._folder = folder
+        self._record = folder.servers / f"{wanted.service}.json"
+        self._log = folder.logs / f"{wanted.service}.log"
+        self._model = model
+        self._changed = changed
+        self._tell = tell
+        self._process: Process | None = None
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.identity.pid if self._process is not None else None
+
+    async def stop(self, grace: float) -> None:
+        """End it: SIGTERM, and SIGKILL after ``grace`` seconds."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._say(False, "it is stopped")
+        if self._process is not None:
+            await self._process.stop(grace)
+        self._record.unlink(missing_ok=True)
+
+    async def _run(self) -> None:
+        failures = 0
+        async with httpx.AsyncClient(trust_env=False, timeout=5.0) as client:
+            while True:
+                process = await self._adopt()
+                if process is None:
+                    process = self._start()
+                    self.settled.set()
+                ended = asyncio.create_task(process.wait())
+                try:
+                    was_ready = await self._until_ready(client, ended)
+                    if was_ready:
+                        self.refused = False
+                        self._say(True, "")
+                        self.settled.set()
+                        self._tell(f"{self.wanted.service} is ready")
+                    began = asyncio.get_running_loop().time()
+                    how = await ended
+                    self.settled.set()
+                finally:
+                    ended.cancel()
+                well = was_ready and asyncio.get_running_loop().time() - began >= _WELL_AFTER
+                failures = 0 if well else failures + 1
+                self.refused = not was_ready and process.code == _INPUT_ERROR
+                words = last_words(self._log)
+                self._say(False, f"its server {how}" + (f": {words}" if words and not was_ready else ""))
+                pause = 0.0 if failures <= 1 and was_ready else min(_LONGEST_WAIT, 2.0 ** (failures - 1))
+                self._tell(f"{self.wanted.service}: {self.message}; it starts again in {pause:g} s")
+                await asyncio.sleep(pause)
+                self.restarts += 1
+
+    async def _adopt(self) -> Process | None:
+        """The server of an earlier daemon, if it is this very one; another that stands in its place is ended."""
+        record: Any = read_json(self._record)
+        process = Process.adopt(record)
+        if process is None:
+            return None
+        self._process = process
+        if record.get("command") == list(self._launch.command) and record.get("digest") == self.wanted.digest:
+            self.port = int(record["port"])
+            self._tell(f"{self.wanted.service}: the server of before still runs")
+            return process
+        await process.stop(10.0)
+        return None
+
+    def _start(self) -> Process:
+        self.port = free_port()
+        self._process = Process.spawn(
+            [*self._launch.command, "--host", LOOPBACK, "--http-port", str(self.port)],
+            log=self._log,
+            environ=self._launch.environ,
+            cwd=self._folder.root,
+        )
+        record = {"port": self.port, "command": list(self._launch.command), "digest": self.wanted.digest}
+        write_json(self._record, {**self._process.record, **record})
+        return self._process
+
+    async def _until_ready(self, client: httpx.AsyncClient, ended: asyncio.Task[str]) -> bool:
+        """Whether it became ready; False: it ended first."""
+        address = f"http://{LOOPBACK}:{self.port}/v1/models/{self._model}"
+        while not ended.done():
+            try:
+                answer = await client.get(address)
+                if answer.status_code == 200 and answer.json().get("ready") in (True, "True"):
+                    return not ended.done()
+            except (httpx.HTTPError, ValueError):
+                pass
+            await asyncio.wait([ended], timeout=_POLL)
+        return False
+
+    def _say(self, ready: bool, message: str) -> None:
+        if ready != self.ready:
+            self.since = datetime.now(UTC)
+        self.ready, self.message = ready, message
+        self._changed()
