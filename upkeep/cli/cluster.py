@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from upkeep.cli.main import output_option
+from upkeep.cli.main import output_option, spec_option
 from upkeep.cli.show import console, show_json, table
 
 _folder_option = click.option(
@@ -16,10 +18,6 @@ _folder_option = click.option(
     envvar="UPKEEP_CLUSTER",
     help="The cluster's folder.  [default: $UPKEEP_CLUSTER, else `cluster` in the store]",
 )
-_spec_option = click.option(
-    "--spec", "-s", "spec_path", type=click.Path(dir_okay=False), default="upkeep.yaml", show_default=True,
-    help="The model spec.",
-)  # fmt: skip
 
 
 @click.command()
@@ -36,7 +34,8 @@ _spec_option = click.option(
 @_folder_option
 @click.option("--port", type=click.IntRange(1, 65535), help="Where clients come in.  [default: a free one, kept]")
 @click.option("--detach", is_flag=True, help="Come back when everything is ready, and leave it running.")
-def up(spec_paths: tuple[str, ...], folder: str | None, port: int | None, detach: bool) -> None:
+@output_option
+def up(spec_paths: tuple[str, ...], folder: str | None, port: int | None, detach: bool, output: str) -> None:
     """Serve on this machine what Git says, until Ctrl-C.
 
     One model server for each version, and one Envoy before them with the route's weights. It follows the Git
@@ -50,13 +49,17 @@ def up(spec_paths: tuple[str, ...], folder: str | None, port: int | None, detach
     from upkeep import api
 
     if not detach:
-        api.up(spec_paths, folder=folder, port=port, tell=_tell)
+        api.up(spec_paths, folder=folder, port=port, tell=_tell_json if output == "json" else _tell)
         return
-    _show(api.up_detached(spec_paths, folder=folder, port=port))
+    started = api.up_detached(spec_paths, folder=folder, port=port)
+    if output == "json":
+        show_json(started)
+    else:
+        _show(started)
 
 
 @click.command()
-@_spec_option
+@spec_option
 @_folder_option
 @click.option("--watch", is_flag=True, help="Show it again whenever it changes, until Ctrl-C.")
 @output_option
@@ -87,9 +90,10 @@ def status(spec_path: str, folder: str | None, watch: bool, output: str) -> None
 
 
 @click.command()
-@_spec_option
+@spec_option
 @_folder_option
-def down(spec_path: str, folder: str | None) -> None:
+@output_option
+def down(spec_path: str, folder: str | None, output: str) -> None:
     """Stop the one-machine cluster and everything that it runs.
 
     \b
@@ -98,12 +102,20 @@ def down(spec_path: str, folder: str | None) -> None:
     """
     from upkeep import api
 
-    for line in api.down(spec_path, folder=folder) or ("nothing runs here",):
+    stopped = api.down(spec_path, folder=folder)
+    if output == "json":
+        show_json({"stopped": list(stopped)})
+        return
+    for line in stopped or ("nothing runs here",):
         click.echo(line)
 
 
 def _tell(line: str) -> None:
     click.echo(f"{time.strftime('%H:%M:%S')} {line}")
+
+
+def _tell_json(line: str) -> None:
+    click.echo(json.dumps({"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": line}))
 
 
 def _show(now: dict[str, Any]) -> None:
