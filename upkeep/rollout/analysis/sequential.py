@@ -13,9 +13,11 @@ x are bad, ρ = n_c/(n_c + n_b), centre m (any number fixed before the block) an
 and against p_c − p_b ≥ d the same with −λ. Given the counts n its expectation is
 (1 + λ(p_c−m−d)/ρ)^n_c (1 − λ(p_b−m)/(1−ρ))^n_b ≤ (1 + λ(p_c−p_b−d))^n ≤ 1, by the weighted inequality of arithmetic
 and geometric means; rates that change within the block change nothing, and rates that change between blocks do not
-either as long as the hypothesis holds in each. λ is a share f of the largest bet that cannot go bankrupt; a mean over
-several f is an e-process again. The family is that of Turner, Ly & Grünwald (J. Stat. Plan. Inference 230, 2024),
-whose optimal factor for a simple alternative it is, and of Waudby-Smith & Ramdas (J. R. Stat. Soc. B 86, 2024).
+either as long as the hypothesis holds in each. λ may follow from earlier blocks and stays below the bet that can go
+bankrupt; a mean over several λ is an e-process again. How much worse a bad canary is, nobody knows: the fail spreads
+its bets over six sizes. A good one is as the champion: the pass bets what wins most then, and less in case the rate
+was misjudged. The family is that of Turner, Ly & Grünwald (J. Stat. Plan. Inference 230, 2024), whose optimal factor
+for a simple alternative it is, and of Waudby-Smith & Ramdas (J. R. Stat. Soc. B 86, 2024).
 
 Pairs (:class:`Paired`): both models answered the same request; D is −1 where only the champion was right, 1 where only
 the canary was. Against E[−D] ≤ d: ∏(1 − λ(D+d)); against E[−D] ≥ d: ∏(1 + λ(D+d)). On discordant pairs and d = 0 it
@@ -44,8 +46,14 @@ Floats = npt.NDArray[np.float64]
 Side = Literal[1, -1]
 """1: against "worse by at most d"; −1: against "worse by at least d"."""
 
-FRACTIONS: Floats = np.geomspace(0.003, 0.95, 16)
-"""Shares of the largest bet: small ones find small differences, large ones great differences fast."""
+FRACTIONS: Floats = np.array([0.003, 0.01, 0.05, 0.17, 0.4, 0.95])
+"""The fail's bets, as shares of the largest: small ones find small differences, large ones great differences fast."""
+FAIL_START: Floats = np.log([0.03, 0.07, 0.2, 0.3, 0.2, 0.2])
+"""Log wealth on each before the first block; together 1."""
+ODDS: Floats = np.array([0.01, 0.1, 1.2, 2.4])
+"""The pass's bets, as multiples of the one that wins most when the canary is as the champion. The bolder ones tell it
+best from a canary that is worse by half the margin, the timid ones survive where the rate was misjudged."""
+PASS_START: Floats = np.log([0.05, 0.05, 0.45, 0.45])
 PAIRED_FAIL: Floats = np.array([0.05, 0.1, 0.2, 0.35, 0.6, 0.9])
 PAIRED_PASS: Floats = np.array([0.06, 0.1, 0.15, 0.25, 0.4])
 PSEUDO = 50.0
@@ -100,6 +108,26 @@ def largest_bet(side: Side, share: Floats, centre: Floats, difference: Floats) -
     return np.minimum(share / np.maximum(canary, 1e-12), (1 - share) / np.maximum(1 - champion, 1e-12))
 
 
+def fail_bets(share: Floats, centre: Floats, difference: Floats) -> Floats:
+    """λ against "worse by at most ``difference``", for each fraction on a new last axis; arrays broadcast."""
+    bets: Floats = largest_bet(1, share, centre, difference)[..., None] * FRACTIONS
+    return bets
+
+
+def pass_bets(share: Floats, centre: Floats, difference: Floats, effect: Floats) -> Floats:
+    """λ against "worse by at least ``difference``", for each of the odds on a new last axis; arrays broadcast.
+
+    ``effect`` is the distance from there to the difference that is hoped for. To second order the wealth grows fastest
+    at (mean win)/(mean square of the win) per unit of λ; a bet that would be too large is drawn in below the largest.
+    """
+    variance = centre * (1 - centre)
+    best = effect / ((variance + effect**2) / share + variance / (1 - share))
+    largest = largest_bet(-1, share, centre, difference)
+    odds = (best / largest)[..., None] * ODDS
+    bets: Floats = largest[..., None] * odds / (1 + odds)
+    return bets
+
+
 def log_growth(
     side: Side,
     canary_n: Floats,
@@ -108,18 +136,14 @@ def log_growth(
     champion_bad: Floats,
     centre: Floats,
     difference: Floats,
-    fractions: Floats = FRACTIONS,
-    bet_difference: Floats | None = None,
+    bets: Floats,
 ) -> Floats:
-    """The logarithm of what one block multiplies the e-process by, for each fraction on a new last axis.
+    """The logarithm of what one block multiplies the e-process by, for each bet λ on the last axis.
 
-    Arrays broadcast; each block needs an outcome of both arms. ``bet_difference``: the difference whose largest bet is
-    taken, where it is not ``difference`` itself; that bet must be possible here, too.
+    Arrays broadcast; each block needs an outcome of both arms.
     """
     share = canary_n / (canary_n + champion_n)
-    largest = largest_bet(side, share, centre, difference if bet_difference is None else bet_difference)
-    bet = side * largest[..., None] * fractions
-    on_canary, on_champion = bet / share[..., None], bet / (1 - share)[..., None]
+    on_canary, on_champion = side * bets / share[..., None], side * bets / (1 - share)[..., None]
     middle = (centre + difference)[..., None]
     centre = centre[..., None]
     growth: Floats = (
@@ -136,11 +160,15 @@ def pooled_rate(n: Floats, bad: Floats, prior: Floats | float) -> Floats:
     return (bad + PSEUDO * prior) / (n + PSEUDO)
 
 
-def log_mean(logs: Floats) -> Floats:
-    """log of the mean of exp(logs) over the last axis."""
+def log_sum(logs: Floats) -> Floats:
+    """log of the sum of exp(logs) over the last axis: the wealth of all bets together."""
     top = logs.max(axis=-1)
-    mean: Floats = top + np.log(np.exp(logs - top[..., None]).mean(axis=-1))
-    return mean
+    total: Floats = top + np.log(np.exp(logs - top[..., None]).sum(axis=-1))
+    return total
+
+
+def _row(values: Floats) -> tuple[float, ...]:
+    return tuple(values.tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,13 +190,13 @@ class TwoArm:
     closed: Block = Block()
     """The sum of the closed blocks of the whole rollout."""
     open: tuple[OpenBlock, ...] = ()
-    fail: tuple[float, ...] = (0.0,) * len(FRACTIONS)
-    """Log wealth against "not worse", a fraction each; never reset."""
-    passing: tuple[float, ...] = (0.0,) * len(FRACTIONS)
-    """Log wealth against "worse by the margin"; reset at each step."""
-    above: tuple[tuple[float, ...], ...] = ((0.0,) * len(FRACTIONS),) * len(GRID)
+    fail: tuple[float, ...] = _row(FAIL_START)
+    """Log wealth against "not worse", a bet each; never reset."""
+    passing: tuple[float, ...] = _row(PASS_START)
+    """Log wealth against "worse by the margin", a bet each; reset at each step."""
+    above: tuple[tuple[float, ...], ...] = (_row(FAIL_START),) * len(GRID)
     """The lower end's wealths: against "worse by at most d" for each d of the grid."""
-    below: tuple[tuple[float, ...], ...] = ((0.0,) * len(FRACTIONS),) * len(GRID)
+    below: tuple[tuple[float, ...], ...] = (_row(PASS_START),) * len(GRID)
     """The upper end's, against "worse by at least d"; reset at each step."""
     fail_peak: float = 0.0
     """The highest log e-value so far."""
@@ -192,12 +220,12 @@ class TwoArm:
     @property
     def e_fail(self) -> float:
         """The e-value against "the canary is not worse", now."""
-        return _exp(float(log_mean(np.array(self.fail))))
+        return _exp(float(log_sum(np.array(self.fail))))
 
     @property
     def e_pass(self) -> float:
         """The e-value against "the canary is worse by the margin or more", now."""
-        return _exp(float(log_mean(np.array(self.passing))))
+        return _exp(float(log_sum(np.array(self.passing))))
 
     @property
     def verdict(self) -> VerdictName:
@@ -233,15 +261,17 @@ class TwoArm:
         n_c, bad_c, n_b, bad_b = np.array(
             [[block.canary_n], [block.canary_bad], [block.champion_n], [block.champion_bad]], np.float64
         )
-        # Zero and the margin come first: the decisions themselves.
+        share = n_c / (n_c + n_b)
+        # Zero and the margin come first: the decisions themselves. Beyond them the decisions' own bets are taken, so
+        # that a difference farther off is refuted no later.
         above_at, below_at = np.array((0.0, *GRID)), np.array((self.margin, *GRID))
-        above = np.array((self.fail, *self.above)) + log_growth(
-            1, n_c, bad_c, n_b, bad_b, centre, above_at, bet_difference=np.maximum(above_at, 0.0)
-        )
-        below = np.array((self.passing, *self.below)) + log_growth(
-            -1, n_c, bad_c, n_b, bad_b, centre, below_at, bet_difference=np.minimum(below_at, self.margin)
-        )
-        log_above, log_below = log_mean(above), log_mean(below)
+        above_bets = fail_bets(share, centre, np.maximum(above_at, 0.0))
+        effect = np.where(below_at < self.margin, np.maximum(np.abs(below_at), _SIZES[0]), self.margin)
+        below_bets = pass_bets(share, centre, np.minimum(below_at, self.margin), effect)
+        counts = (n_c, bad_c, n_b, bad_b)
+        above = np.array((self.fail, *self.above)) + log_growth(1, *counts, centre, above_at, above_bets)
+        below = np.array((self.passing, *self.below)) + log_growth(-1, *counts, centre, below_at, below_bets)
+        log_above, log_below = log_sum(above), log_sum(below)
         return replace(
             self,
             closed=closed + block,
@@ -317,11 +347,12 @@ def log_paired_below(minus: Floats, zero: Floats, plus: Floats, difference: Floa
 
 def _log_paired(bets: Floats, minus: Floats, zero: Floats, plus: Floats, difference: Floats) -> Floats:
     at = difference[..., None]
-    return log_mean(
+    logs = (
         minus[..., None] * np.log1p(bets * (at - 1))
         + zero[..., None] * np.log1p(bets * at)
         + plus[..., None] * np.log1p(bets * (at + 1))
     )
+    return log_sum(logs - math.log(bets.shape[-1]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -438,8 +469,9 @@ def one_each(outcomes: Iterable[tuple[Hashable, bool]]) -> tuple[int, int]:
 
 
 def step_margin(margin: float, next_weight: int) -> float:
-    """The margin of a step, for errors and latency: ``margin`` is the harm accepted over all traffic, and at the
-    coming weight (per cent, 1 to 100) only that share of the traffic can be harmed."""
+    """The margin of a step for what is measured on live traffic: ``margin`` is the harm accepted over all traffic, and
+    at the coming weight (per cent, 1 to 100) only that share of the traffic can be harmed. Pairs take the margin as it
+    is: they cost no traffic."""
     if not 0 < next_weight <= 100:
         raise ValueError(f"the coming weight must be in 1 to 100, not {next_weight}")
     return min(margin * 100 / next_weight, 0.5)
@@ -461,10 +493,6 @@ def _lower(at: Floats, logs: Floats, alpha: float) -> float:
 def _upper(at: Floats, logs: Floats, alpha: float) -> float:
     """The smallest difference from which on every one is refuted."""
     return -_lower(-at, logs, alpha)
-
-
-def _row(values: Floats) -> tuple[float, ...]:
-    return tuple(values.tolist())
 
 
 def _exp(log: float) -> float:

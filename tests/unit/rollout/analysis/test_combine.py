@@ -120,11 +120,11 @@ def test_e_bh_is_benjamini_hochberg_on_the_inverse(e_values: list[float], alpha:
 
 
 def test_the_whole_errs_as_seldom_as_promised() -> None:
-    """Two dependent metrics and six slices of an equal canary, 150 rollouts: the mean of dependent e-processes."""
+    """Two dependent metrics and six slices of an equal canary, 80 rollouts: the mean of dependent e-processes."""
     rng = np.random.default_rng(5)
     shares = weights(["", "", *(f"a={each}" for each in range(6))])
     wrong = 0
-    for _ in range(150):
+    for _ in range(80):
         states = [TwoArm(margin=0.02, prior=0.05) for _ in shares]
         failed = False
         for _ in range(10):
@@ -141,4 +141,4 @@ def test_the_whole_errs_as_seldom_as_promised() -> None:
             ]
             failed = failed or combine(metrics, rollback=0.01).verdict == "fail"
         wrong += failed
-    assert wrong <= 0.01 * 150 + 3 * math.sqrt(0.01 * 150)
+    assert wrong <= 0.01 * 80 + 3 * math.sqrt(0.01 * 80)

@@ -11,21 +11,25 @@ from scipy.stats import binom, binomtest, multinomial
 
 from upkeep.records import from_json, to_json
 from upkeep.rollout.analysis.sequential import (
+    FAIL_START,
     FRACTIONS,
     GRID,
     PAIRED_FAIL,
+    PASS_START,
     Block,
     OpenBlock,
     Paired,
     Pairs,
     Side,
     TwoArm,
+    fail_bets,
     largest_bet,
     log_growth,
-    log_mean,
     log_paired_above,
     log_paired_below,
+    log_sum,
     one_each,
+    pass_bets,
     pooled_rate,
     step_margin,
 )
@@ -66,7 +70,14 @@ def binomial(x: int, n: int, rate: float) -> float:
 
 def growth(side: Side, block: Block, centre: float, difference: float) -> np.ndarray:
     counts = (block.canary_n, block.canary_bad, block.champion_n, block.champion_bad)
-    return log_growth(side, *(one(count) for count in counts), one(centre), one(difference))[0]
+    used = bets(side, block.canary_n / (block.canary_n + block.champion_n), centre, difference)
+    return log_growth(side, *(one(count) for count in counts), one(centre), one(difference), used)[0]
+
+
+def bets(side: Side, share: float, centre: float, difference: float) -> np.ndarray:
+    """As the state takes them: the fail's six; the pass's four, with room to hope for."""
+    at = one(share), one(centre), one(difference)
+    return fail_bets(*at) if side > 0 else pass_bets(*at, one(max(abs(difference), 0.0005)))
 
 
 # --- two arms: validity --------------------------------------------------------------------------------------------
@@ -88,12 +99,12 @@ def test_a_block_is_expected_to_win_nothing_while_the_hypothesis_holds(
     canary = float(np.clip(champion + difference - side * beyond, 0, 1))
     if side * (canary - champion) > side * difference:
         return  # clipped out of the hypothesis
-    expected = np.zeros(len(FRACTIONS))
+    expected = 0.0
     for canary_bad, champion_bad in product(range(canary_n + 1), range(champion_n + 1)):
         block = Block(canary_n=canary_n, canary_bad=canary_bad, champion_n=champion_n, champion_bad=champion_bad)
         chance = binomial(canary_bad, canary_n, canary) * binomial(champion_bad, champion_n, champion)
         expected += chance * np.exp(growth(side, block, centre, difference))
-    assert expected.max() <= 1 + 1e-9
+    assert np.max(expected) <= 1 + 1e-9
 
 
 @settings(deadline=None, max_examples=60)
@@ -129,10 +140,12 @@ def test_rates_that_move_within_a_block_change_nothing(
 def test_growth_is_the_product_in_the_docstring(side: Side, block: Block, centre: float, difference: float) -> None:
     share = block.canary_n / (block.canary_n + block.champion_n)
     largest = largest_bet(side, one(share), one(centre), one(difference))[0]
+    sizes_of_bets = bets(side, share, centre, difference)[0]
+    assert (sizes_of_bets > 0).all() and (sizes_of_bets < largest).all()
     canary = [1.0] * block.canary_bad + [0.0] * (block.canary_n - block.canary_bad)
     champion = [1.0] * block.champion_bad + [0.0] * (block.champion_n - block.champion_bad)
-    for fraction, log in zip(FRACTIONS, growth(side, block, centre, difference), strict=True):
-        bet = side * fraction * largest
+    for size, log in zip(sizes_of_bets, growth(side, block, centre, difference), strict=True):
+        bet = side * size
         factors = [1 + bet * (x - centre - difference) / share for x in canary]
         factors += [1 - bet * (x - centre) / (1 - share) for x in champion]
         assert min(factors) > 0  # nobody goes bankrupt
@@ -255,7 +268,7 @@ def test_a_step_gathers_its_pass_anew_and_keeps_the_fail() -> None:
         state = state.update(Block(canary_n=25, champion_n=475, champion_bad=1))
     assert state.verdict == "pass"
     step = state.begin(0.02)
-    assert (step.margin, step.verdict, step.e_pass, step.upper) == (0.02, "insufficient", 1.0, 1.0)
+    assert (step.margin, step.verdict, step.e_pass, step.upper) == (0.02, "insufficient", pytest.approx(1.0), 1.0)
     assert (step.fail, step.fail_peak, step.lower, step.closed) == (
         state.fail,
         state.fail_peak,
@@ -424,7 +437,7 @@ def test_pairs_go_on_with_the_same_margin_and_begin_anew_with_another() -> None:
     assert state.verdict == "pass"
     assert state.begin(0.05) is state
     other = state.begin(0.02)
-    assert (other.verdict, other.e_pass, other.upper) == ("insufficient", 1.0, 1.0)
+    assert (other.verdict, other.e_pass, other.upper) == ("insufficient", pytest.approx(1.0), 1.0)
     assert (other.e_fail, other.pairs, other.lower) == (state.e_fail, state.pairs, state.lower)
     alone = Paired(margin=0.02).update(Pairs(both_right=50, only_canary=3))
     assert other.update(Pairs(both_right=50, only_canary=3)).e_pass == pytest.approx(alone.e_pass)
@@ -451,21 +464,17 @@ def test_looking_at_every_block_errs_as_seldom_as_promised(rate: float, share: f
     paths, looks, canary_n, champion_n = 1000, 400, round(500 * share), round(500 * (1 - share))
     full = np.full(paths, 1.0)
     for side, canary, difference, alpha in ((1, rate, 0.0, 0.01), (-1, rate + margin, margin, 0.05)):
-        logs, peak = np.zeros((paths, len(FRACTIONS))), np.zeros(paths)
+        logs = np.tile(FAIL_START if side > 0 else PASS_START, (paths, 1))
+        peak = np.zeros(paths)
         n, bad = np.zeros(paths), np.zeros(paths)
         for _ in range(looks):
             canary_bad, champion_bad = rng.binomial(canary_n, canary, paths), rng.binomial(champion_n, rate, paths)
-            logs += log_growth(
-                side,  # type: ignore[arg-type]
-                full * canary_n,
-                canary_bad,
-                full * champion_n,
-                champion_bad,
-                pooled_rate(n, bad, 0.01),
-                full * difference,
-            )
+            at = full * share, pooled_rate(n, bad, 0.01), full * difference
+            bet = fail_bets(*at) if side > 0 else pass_bets(*at, full * margin)
+            counts = full * canary_n, canary_bad, full * champion_n, champion_bad
+            logs = logs + log_growth(side, *counts, *at[1:], bet)  # type: ignore[arg-type]
             n, bad = n + canary_n + champion_n, bad + canary_bad + champion_bad
-            peak = np.maximum(peak, log_mean(logs))
+            peak = np.maximum(peak, log_sum(logs))
         wrong = (peak >= -math.log(alpha)).mean()
         assert wrong <= alpha + 3 * math.sqrt(alpha / paths)
 
@@ -482,6 +491,25 @@ def test_the_confidence_sequence_holds_the_difference_at_all_times() -> None:
             )
         missed += not state.lower <= 0.01 <= state.upper
     assert missed <= 0.06 * 60 + 3 * math.sqrt(0.06 * 60)
+
+
+def test_everything_starts_with_a_wealth_of_one() -> None:
+    assert log_sum(np.array([FAIL_START])) == pytest.approx(0.0, abs=1e-12)
+    assert log_sum(np.array([PASS_START])) == pytest.approx(0.0, abs=1e-12)
+    for state in (TwoArm(margin=0.02), Paired(margin=0.02)):
+        assert (state.e_fail, state.e_pass) == (pytest.approx(1.0), pytest.approx(1.0))
+
+
+def test_an_outage_of_both_arms_delays_a_pass_and_does_not_prevent_it() -> None:
+    rng = np.random.default_rng(6)
+    state = TwoArm(margin=0.02)
+    for look in range(60):
+        rate = 0.5 if look in (3, 4) else 0.002
+        canary_bad, champion_bad = rng.binomial(125, rate), rng.binomial(375, rate)
+        state = state.update(
+            Block(canary_n=125, canary_bad=int(canary_bad), champion_n=375, champion_bad=int(champion_bad))
+        )
+    assert state.verdict == "pass"
 
 
 def test_the_grid_is_in_order_and_symmetric() -> None:
