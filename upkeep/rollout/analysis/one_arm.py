@@ -4,7 +4,7 @@ With the champion at 0 % there is no second arm to compare with at the same time
 while it had traffic: with x of n bad, p_b is below an upper confidence bound u except with probability α/2
 (Clopper & Pearson, Biometrika 26, 1934). Against H0: p_c ≤ q, q = u + δ, the wealth
 
-    E = mean over f of (1 + λ(1−q))^x_c · (1 − λq)^(n_c−x_c),  λ = f/q
+    E = weighted mean over f of (1 + λ(1−q))^x_c · (1 − λq)^(n_c−x_c),  λ = f/q
 
 is a non-negative martingale or less, so P(ever E ≥ 2/α) ≤ α/2 (Ville 1939; Waudby-Smith & Ramdas, JRSS B 86, 2024), and
 both together err with at most α. The margin pays for what a comparison in time cannot see: that the hours differ.
@@ -19,7 +19,7 @@ import numpy as np
 
 from upkeep.evaluation.result import VerdictName
 from upkeep.rollout.analysis.result import MetricEvidence
-from upkeep.rollout.analysis.sequential import FRACTIONS, Block, log_mean
+from upkeep.rollout.analysis.sequential import FAIL_START, FRACTIONS, Block, log_sum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,9 @@ class OneArm:
         if limit is None:
             return 0.0
         bets = FRACTIONS / limit
-        logs = self.canary_bad * np.log1p(bets * (1 - limit))
+        logs = FAIL_START + self.canary_bad * np.log1p(bets * (1 - limit))
         logs = logs + (self.canary_n - self.canary_bad) * np.log1p(-bets * limit)
-        return float(log_mean(logs)) - math.log(2)
+        return float(log_sum(logs)) - math.log(2)
 
     def evidence(self, metric: str) -> MetricEvidence:
         """As a record; it can only fail, never pass."""
