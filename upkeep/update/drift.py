@@ -24,10 +24,10 @@ from upkeep.drift.two_sample import density_ratio, sample_rows, two_sample_test
 from upkeep.errors import InputError, OutsideError, UpkeepError
 from upkeep.models.manifest import Predictor
 from upkeep.registry.card import Card
+from upkeep.registry.learned import may_have_learned
 from upkeep.registry.registry import Registry
 from upkeep.spec.model import ModelSpec
 from upkeep.update import trained
-from upkeep.update.champion import may_have_learned
 from upkeep.update.context import ArtifactLike, Context, step
 
 KEPT = ("train", "validation", "held_out")

@@ -20,12 +20,12 @@ from upkeep.evaluation.inputs import CandidateInput, ChampionInput, Retrained, R
 from upkeep.evaluation.result import Evaluation, Scores
 from upkeep.models.folder import load
 from upkeep.models.manifest import Predictor
+from upkeep.registry.learned import adopted, other_split
 from upkeep.registry.registry import Registry
 from upkeep.spec.model import ModelSpec
 from upkeep.training.task import TrainingTask
 from upkeep.training.train import refit
 from upkeep.update import trained
-from upkeep.update.champion import adopted, other_split
 from upkeep.update.context import ArtifactLike, Context, step
 from upkeep.update.evaluated import ANSWERS, EVALUATION, ROWS
 

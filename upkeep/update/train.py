@@ -10,11 +10,11 @@ from pathlib import Path
 from upkeep.data.prepared import Prepared
 from upkeep.errors import ModelError, Problem, Where
 from upkeep.models.folder import folder_size, read_manifest
+from upkeep.registry.learned import may_have_learned
 from upkeep.spec.model import Ensemble
 from upkeep.training.task import CHAMPION, TrainingTask
 from upkeep.training.train import train as fit
 from upkeep.update import trained
-from upkeep.update.champion import may_have_learned
 from upkeep.update.context import ArtifactLike, Context, step
 
 

@@ -12,11 +12,11 @@ from tests.unit.data import make
 from tests.unit.registry.registry_fakes import card, dataset
 from upkeep.errors import OutsideError
 from upkeep.registry.card import Card
+from upkeep.registry.learned import may_have_learned, other_split
 from upkeep.registry.registry import Registry
 from upkeep.spec.load import canonical
 from upkeep.spec.model import Features, ModelSpec, Privacy, Split
 from upkeep.store import open_store
-from upkeep.update.champion import may_have_learned, other_split
 
 
 @pytest.fixture
