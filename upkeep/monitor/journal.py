@@ -74,9 +74,9 @@ class Journal:
             "CREATE TABLE IF NOT EXISTS marks (file VARCHAR, bytes BIGINT)",
             "CREATE TABLE IF NOT EXISTS waiting (line BLOB, since TIMESTAMP)",
             f"""CREATE TABLE IF NOT EXISTS answers (
-                _key VARCHAR, _by_id BOOLEAN, _request VARCHAR, _row INTEGER, _time TIMESTAMP, _version VARCHAR,
-                _predicted VARCHAR, _probability DOUBLE, {"".join(f"{name}, " for name in names)}
-                _hash UBIGINT, _unit UBIGINT, _seen BIGINT)""",
+                _key VARCHAR, _by_id BOOLEAN, _whole BOOLEAN, _request VARCHAR, _row INTEGER, _time TIMESTAMP,
+                _version VARCHAR, _predicted VARCHAR, _probability DOUBLE,
+                {"".join(f"{name}, " for name in names)} _hash UBIGINT, _unit UBIGINT, _seen BIGINT)""",
             """CREATE TABLE IF NOT EXISTS labels (
                 id VARCHAR, label VARCHAR, time TIMESTAMP, file VARCHAR, row BIGINT, _seen BIGINT)""",
             "CREATE TABLE IF NOT EXISTS label_files (digest VARCHAR, name VARCHAR, refused VARCHAR)",
@@ -97,8 +97,8 @@ class Journal:
         return str(self._one("SELECT epoch FROM meta"))
 
     def _one(self, query: str, values: Sequence[Any] = ()) -> Any:
-        found = self.database.execute(query, list(values)).fetchone()
-        return found[0] if found else None
+        found = self.database.execute(query, list(values)).fetchall()
+        return found[0][0] if found else None
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -363,7 +363,7 @@ def open_journal(
     database = _connect(path, layout_name(wanted), busy_seconds)
     try:
         yield Journal(database, wanted, salt, unit)
-    except duckdb.Error as error:
+    except (duckdb.OperationalError, duckdb.InternalError, duckdb.FatalException) as error:
         raise _words(error, path) from error
     finally:
         database.close()
@@ -382,13 +382,11 @@ def _connect(path: Path | None, name: str, busy_seconds: float) -> Any:
     while True:
         try:
             database = duckdb.connect(str(path), config=config)
-            tables = database.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'meta'").fetchone()
-            if tables and tables[0]:
-                row = database.execute("SELECT layout FROM meta").fetchone()
-                if row and row[0] != name:
-                    database.close()
-                    _remove(path)
-                    continue
+            tables = database.execute("SELECT table_name FROM duckdb_tables() WHERE table_name = 'meta'").fetchall()
+            if tables and database.execute("SELECT layout FROM meta").fetchall() not in ([], [(name,)]):
+                database.close()
+                _remove(path)
+                continue
             return database
         except (
             duckdb.IOException,

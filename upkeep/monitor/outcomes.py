@@ -59,29 +59,31 @@ def outcomes(
     versions: Sequence[str] = (),
     since: datetime | None = None,
     slices: Sequence[str] = (),
+    one_a_unit: bool = False,
 ) -> list[Outcome]:
     """Outcomes with a number above ``after``, in the order of their numbers; each row of a version once, for ever.
 
-    ``versions``: only theirs; ``since``: only of requests of that time or later. The label is the earliest that was
-    known when the outcome got its number: a revision changes no outcome.
+    ``versions``: only theirs; ``since``: only of requests of that time or later; ``one_a_unit``: of those only the
+    first of a version and unit, since what one customer gets resembles itself. The label is the earliest that was known
+    when the outcome got its number: a revision changes no outcome.
     """
     names = [name for name in slices if name in {column.name for column in journal.wanted.columns}]
-    where = ["seq > ?"]
-    values: list[Any] = [after]
+    where, values = ["true"], list[Any]()
     if versions:
         where.append(f"version IN ({', '.join('?' * len(versions))})")
         values += versions
     if since is not None:
         where.append("time >= ?")
         values.append(since.astimezone(UTC).replace(tzinfo=None))
+    once = "QUALIFY row_number() OVER (PARTITION BY version, unit ORDER BY seq) = 1" if one_a_unit else ""
     columns = "".join(f", coalesce(answer.{quoted(name)}::VARCHAR, '{NULL}')" for name in names)
     rows = journal.database.execute(
         f"""SELECT seq, outcome.hash, outcome.unit, version, time, label, predicted, label = predicted, probability
-        {columns} FROM (SELECT * FROM outcomes WHERE {" AND ".join(where)}) outcome
+        {columns} FROM (SELECT * FROM outcomes WHERE {" AND ".join(where)} {once}) outcome
         LEFT JOIN answers answer ON answer._key = outcome.key AND answer._version = outcome.version
             AND answer._request = outcome.request AND answer._row = outcome.row AND answer._time = outcome.time
-        QUALIFY row_number() OVER (PARTITION BY seq) = 1 ORDER BY seq""",
-        values,
+        WHERE seq > ? QUALIFY row_number() OVER (PARTITION BY seq) = 1 ORDER BY seq""",
+        [*values, after],
     ).fetchall()
     return [
         Outcome._make(
@@ -344,7 +346,7 @@ def uneven_labels(found: Sequence[Labelled]) -> tuple[Problem, ...]:
 def counts(journal: Journal, *, now: datetime) -> Counts:
     """What the journal holds, and what of it does not count."""
     ahead = (now + SKEW).astimezone(UTC).replace(tzinfo=None)
-    row = journal.database.execute(
+    (row,) = journal.database.execute(
         f"""SELECT
             (SELECT count(*) FROM answers),
             (SELECT count(*) FROM answers) - (SELECT count(*) FROM (SELECT DISTINCT _version, _key FROM answers)),
@@ -356,6 +358,6 @@ def counts(journal: Journal, *, now: datetime) -> Counts:
                 WHERE label.time + to_seconds({int(SKEW.total_seconds())}) < answer._time),
             (SELECT count(*) FROM answers WHERE _time > ?)""",
         [ahead],
-    ).fetchone()
+    ).fetchall()
     names = ("answers", "repeated", "labels", "unknown_ids", "revised", "early", "ahead")
     return Counts(**dict(zip(names, map(int, row), strict=True)))

@@ -42,6 +42,7 @@ OWN = pa.schema(
     [
         ("_key", pa.string()),  # data.id where the client sent it; else the request's id, and /row where it had several
         ("_by_id", pa.bool_()),  # whether the key is data.id
+        ("_whole", pa.bool_()),  # whether every feature was sent and kept: another model can be asked the same
         ("_request", pa.string()),
         ("_row", pa.int32()),  # within the request, from 0
         ("_time", pa.timestamp("us", tz="UTC")),  # of the request
@@ -214,6 +215,7 @@ class Answers:
             return
         names = [column.name for column in self.wanted.columns]
         values = _values(request.data, [*names, *((self.wanted.id,) if self.wanted.id else ())], self.wanted.order)
+        whole = _whole(request.data, self.wanted.order)
         if values is None:
             values = [[None] * len(said) for _ in range(len(names) + bool(self.wanted.id))]
         if any(len(column) != len(said) for column in values):
@@ -225,6 +227,7 @@ class Answers:
         for row, (identity, (label, probability)) in enumerate(zip(ids, said, strict=True)):
             own["_key"].append(identity or (request.id if len(said) == 1 else f"{request.id}/{row}"))
             own["_by_id"].append(identity is not None)
+            own["_whole"].append(whole[row] if row < len(whole) else False)
             own["_request"].append(request.id)
             own["_row"].append(row)
             own["_time"].append(request.time)
@@ -303,6 +306,24 @@ def _values(body: Any, names: Sequence[str], order: Sequence[str]) -> list[list[
         length = max(map(len, data.values()), default=0)
         return [data.get(name, [None] * length) for name in names] if data else None
     return None
+
+
+def _whole(body: Any, columns: Sequence[str]) -> list[bool]:
+    """Whether a request's row has all the columns, null or not; a row that is a list does by its length."""
+    if not isinstance(body, dict):
+        return []
+    needed = set(columns)
+    if isinstance(body.get("instances"), list):
+        return [
+            row.keys() >= needed if type(row) is dict else type(row) is list and len(row) == len(columns)
+            for row in body["instances"]
+        ]
+    tensors = body.get("inputs")
+    if not isinstance(tensors, list):
+        return []
+    data = {tensor.get("name"): tensor.get("data") for tensor in tensors if isinstance(tensor, dict)}
+    lengths = [len(values) for values in data.values() if isinstance(values, list)]
+    return [data.keys() >= needed] * max(lengths, default=0)
 
 
 def _predictions(body: Any, positive: Label | None) -> list[tuple[str, float | None]] | None:
