@@ -408,7 +408,7 @@ def _succeeded(look: _Look, evidence: Analysis | None) -> Decision:
 
 def _rolling_back(look: _Look) -> Decision:
     name, settle = look.canary.version, look.plan.settle
-    if look.share == 0:
+    if look.follows:
         if look.elapsed < settle:
             return look.wait("requests under way", settle)
         moved = look.move("rolled_back", look.state.reason)
