@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # every step of an update is a process of its own: compile a module once, not each time
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup setup-tensorflow demo test check format bench compile lock clean
+.PHONY: help setup setup-tensorflow demo test check simulate format bench compile lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -47,6 +47,9 @@ check: setup ## style, types, import direction, locks
 	@cd build/installed && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p upkeep
 	@cd build/installed && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../.importlinter --no-cache
 	@! grep -nEi 'index-url|extra-index|https?://' requirements/*.txt || (echo "a lock file names an index" && false)
+
+simulate: setup ## rollouts under faults: COUNT of them from seed START on
+	@$(BIN)/python -m tests.simulation.run --count $(or $(COUNT),100000) --start $(or $(START),0) --jobs 2
 
 format: setup ## put everything in its usual form
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
