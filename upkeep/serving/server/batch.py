@@ -1,12 +1,20 @@
-"""Requests that arrive together are predicted as one: a thread takes whatever waits, and waits for nothing."""
+"""Requests that arrive together are predicted as one.
+
+A prediction of few rows runs on the event loop: what arrives meanwhile waits in the sockets and is the next batch, and
+no thread has to be woken. One that takes long runs in a thread, so that the loop goes on answering "alive".
+
+Clients that got their answers together send their next requests together, but not in the same instant: while the last
+batches held several, a batch waits for about as many again, for a fraction of the time that a prediction takes. A
+request that comes alone waits for nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 from upkeep.serving.server.rows import Probabilities, Refusal, Rows
 
@@ -14,87 +22,105 @@ MOST_WAITING = 100_000
 """Rows that may wait; beyond, requests are refused with 429."""
 BATCH_ROWS = 1_024
 """No further request joins a batch of that many rows."""
+LOOP_ROWS, LOOP_SECONDS = 256, 0.02
+"""What may run on the event loop: so many rows, as long as the last prediction took less CPU time than this."""
+GATHER_SHARE, GATHER_SECONDS = 0.5, 0.002
+"""How long to wait for further requests: this share of the last prediction, at most this long."""
 
 _Waiting = tuple[Rows, "asyncio.Future[Probabilities]"]
+_Answers = list["Probabilities | Exception"]
 
 
 class Batcher:
-    """Asks ``predict`` for the rows of many requests at once, in a thread of its own.
+    """Asks ``predict`` for the rows of many requests at once; one prediction at a time.
 
     ``predict``: requests' rows → probabilities, shape (all rows, classes). When it fails for several, each is asked
-    alone: one request's rows cannot fail another's.
+    alone: one request's rows cannot fail another's. All methods are for the event loop's thread.
     """
 
     def __init__(self, predict: Callable[[Sequence[Rows]], Probabilities], *, most_waiting: int = MOST_WAITING) -> None:
         self._predict = predict
         self._most_waiting = most_waiting
         self._waiting = 0
-        self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="predict", daemon=True)
-        self._thread.start()
+        """Rows that have no answer yet."""
+        self._queue: deque[_Waiting] = deque()
+        self._next: asyncio.Handle | None = None
+        self._gathering = False
+        self._busy = False
+        self._lately = 1
+        """Requests in a batch."""
+        self._seconds = 0.0
+        """CPU time of the last prediction."""
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="predict")
 
     async def ask(self, rows: Rows) -> Probabilities:
         """Shape (rows, classes). Raises what ``predict`` raised; :class:`Refusal` (429) when too much waits."""
         if self._waiting and self._waiting + rows.count > self._most_waiting:
             raise Refusal("too many rows wait for an answer", status=429, fix="try again in a second")
-        future: asyncio.Future[Probabilities] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Probabilities] = loop.create_future()
+        self._queue.append((rows, future))
         self._waiting += rows.count
-        self._queue.put((rows, future))
+        self._plan(loop)
         try:
             return await future
         finally:
             self._waiting -= rows.count
 
     def close(self) -> None:
-        """End the thread when all that waits is answered."""
-        self._queue.put(None)
-        self._thread.join()
+        """End the thread."""
+        self._thread.shutdown()
 
-    def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch, last = [first], False
-            rows = first[0].count
-            while rows < BATCH_ROWS:
-                try:
-                    more = self._queue.get_nowait()
-                except Empty:
-                    break
-                if more is None:
-                    last = True
-                    break
-                batch.append(more)
-                rows += more[0].count
-            self._answer(batch)
-            if last:
-                return
+    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See to it that the queue is answered soon."""
+        if self._busy or not self._queue:
+            return
+        enough = len(self._queue) >= self._lately
+        if self._next is None:
+            wait = 0.0 if enough else min(GATHER_SECONDS, GATHER_SHARE * self._seconds)
+            self._gathering = wait > 0
+            self._next = loop.call_later(wait, self._start, loop) if wait else loop.call_soon(self._start, loop)
+        elif enough and self._gathering:
+            self._next.cancel()
+            self._gathering = False
+            self._next = loop.call_soon(self._start, loop)
 
-    def _answer(self, batch: list[_Waiting]) -> None:
-        answers: list[Probabilities | Exception] = []
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._next = None
+        batch: list[_Waiting] = []
+        rows = 0
+        while self._queue and rows < BATCH_ROWS:
+            batch.append(self._queue.popleft())
+            rows += batch[-1][0].count
+        self._lately = max(len(batch), self._lately - 1)
+        if rows <= LOOP_ROWS and self._seconds < LOOP_SECONDS:
+            self._finish(loop, batch, self._answers(batch))
+            return
+        self._busy = True
+        answering = loop.run_in_executor(self._thread, self._answers, batch)
+        answering.add_done_callback(lambda answers: self._finish(loop, batch, answers.result()))
+
+    def _answers(self, batch: list[_Waiting]) -> _Answers:
+        start = time.thread_time()
         try:
             together = self._predict([rows for rows, _ in batch])
-            start = 0
-            for rows, _ in batch:
-                answers.append(together[start : start + rows.count])
-                start += rows.count
         except Exception as error:  # noqa: BLE001 (whatever it is, its request gets it)
-            if len(batch) == 1:
-                answers = [error]
+            return [error] if len(batch) == 1 else [answer for one in batch for answer in self._answers([one])]
+        self._seconds = time.thread_time() - start
+        answers: _Answers = []
+        place = 0
+        for rows, _ in batch:
+            answers.append(together[place : place + rows.count])
+            place += rows.count
+        return answers
+
+    def _finish(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], answers: _Answers) -> None:
+        for (_, future), answer in zip(batch, answers, strict=True):
+            if future.done():  # its client went away
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
             else:
-                for one in batch:
-                    self._answer([one])
-                return
-        loop = batch[0][1].get_loop()
-        try:
-            loop.call_soon_threadsafe(_resolve, batch, answers)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            return
-
-
-def _resolve(batch: list[_Waiting], answers: list[Any]) -> None:
-    for (_, future), answer in zip(batch, answers, strict=True):
-        if future.done():  # its client went away
-            continue
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
+                future.set_result(answer)
+        self._busy = False
+        self._plan(loop)
