@@ -13,7 +13,7 @@ import functools
 import platform
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,10 +132,16 @@ def load(folder: Path, *, allowed: Sequence[str] = ()) -> Predictor:
 
 def _load(folder: Path, allowed: Sequence[str], depth: int) -> Predictor:
     manifest = read_manifest(folder)
+    return _LOADERS[manifest.format](folder, manifest, allowed, depth)
+
+
+def _load_sklearn(folder: Path, manifest: Manifest, allowed: Sequence[str], depth: int) -> Predictor:  # noqa: ARG001
+    estimator = skops_file.load(folder / MODEL, allowed=allowed)
+    return SklearnPredictor(manifest, estimator, _positions(estimator, manifest.classes, Where(file=str(folder))))
+
+
+def _load_ensemble(folder: Path, manifest: Manifest, allowed: Sequence[str], depth: int) -> Predictor:
     where = Where(file=str(folder))
-    if manifest.format == "sklearn":
-        estimator = skops_file.load(folder / MODEL, allowed=allowed)
-        return SklearnPredictor(manifest, estimator, _positions(estimator, manifest.classes, where))
     if depth >= MAX_DEPTH:
         raise ModelError("ensembles stand too deep within ensembles", where=where, fix="leave champion out of members")
     bad_names = [name for name in manifest.members if not re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", name)]
@@ -144,6 +150,13 @@ def _load(folder: Path, allowed: Sequence[str], depth: int) -> Predictor:
     members = tuple(_load(folder / MEMBERS / name, allowed, depth + 1) for name in manifest.members)
     final = None if manifest.weights else skops_file.load(folder / MODEL, allowed=allowed)
     return EnsemblePredictor(manifest, members, final)
+
+
+_LOADERS: Mapping[str, Callable[[Path, Manifest, Sequence[str], int], Predictor]] = {
+    "sklearn": _load_sklearn,
+    "ensemble": _load_ensemble,
+}
+"""By :attr:`Manifest.format`: how the folder is loaded."""
 
 
 def model_depth(folder: Path) -> int:

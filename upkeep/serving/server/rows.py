@@ -151,7 +151,7 @@ def _read_v2(inputs: Any, columns: Sequence[Column], most_rows: int) -> Rows:
 
 def check_tensor(name: str, shape: Any, datatype: Any, values: int) -> None:
     """Whether a column's tensor is one: ``[rows]`` or ``[rows, 1]``, of a known type. Raises :class:`Refusal`."""
-    if datatype not in _DATATYPES:
+    if not isinstance(datatype, str) or datatype not in _DATATYPES:
         known = "FP64, INT64, BOOL or BYTES"
         raise Refusal(f"tensor {name} has the datatype {_show(datatype)}", field=name, fix=f"send {known}")
     whole = isinstance(shape, list) and all(type(size) is int for size in shape)

@@ -1,129 +1,41 @@
-"""The real process: REST v1 and v2, gRPC v2, its log, and its end."""
+"""The real process: what it counts and keeps, and how it ends."""
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import numpy as np
 import orjson
 import pytest
 
 from tests.unit.serving.server.server_make import ROWS, flights_model
+from tests.unit.serving.server.server_process import SECONDS, running, start
 from upkeep.models.folder import folder_digest
 from upkeep.serving.payload import read_events
 
-SECONDS = 120
 
-
-@dataclass
-class Running:
-    process: subprocess.Popen[str]
-    url: str
-    grpc: str
-
-
-def start(*arguments: str, digest: str = "", version: str = "v12") -> subprocess.Popen[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("UPKEEP_")}
-    environ |= {"UPKEEP_VERSION": version, "UPKEEP_DIGEST": digest}
-    command = [sys.executable, "-m", "upkeep.serving.server", "--model_name=flight-delays", "--http-port", "0"]
-    return subprocess.Popen([*command, *arguments], env=environ, stderr=subprocess.PIPE, text=True)
-
-
-@contextmanager
-def running(*arguments: str, digest: str = "") -> Iterator[Running]:
-    process = start("--grpc-port", "0", *arguments, digest=digest)
-    assert process.stderr is not None
-    try:
-        line = process.stderr.readline()
-        assert "listening on" in line, line + process.stderr.read()
-        url, _, rest = line.split("listening on ")[1].strip().partition(" and gRPC on ")
-        end = time.monotonic() + SECONDS
-        while httpx.get(f"{url}/v2/health/ready").status_code != 200:
-            assert process.poll() is None and time.monotonic() < end
-            time.sleep(0.05)
-        yield Running(process, url, f"127.0.0.1:{rest}")
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-def test_v1_v2_and_grpc_give_the_model_s_own_answers(tmp_path: Path) -> None:
-    from grpc import insecure_channel
-    from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
-    from kserve.protocol.grpc.grpc_predict_v2_pb2_grpc import GRPCInferenceServiceStub
-
-    predictor = flights_model(tmp_path / "model")
-    expected = predictor.predict_proba(ROWS)
+def test_it_counts_and_keeps_what_it_answered_and_ends_with_0(tmp_path: Path) -> None:
+    flights_model(tmp_path / "model")
     digest = folder_digest(tmp_path / "model")
-    rows = ROWS.to_pylist()
+    body = {"instances": ROWS.to_pylist()}
     log = tmp_path / "log"
     with running("--model_dir", str(tmp_path / "model"), "--payload-dir", str(log), digest=digest) as server:
-        headers = {"ce-id": "mine"}
-        v1 = httpx.post(f"{server.url}/v1/models/flight-delays:predict", json={"instances": rows}, headers=headers)
-        assert v1.status_code == 200, v1.text
-        assert (v1.headers["x-upkeep-version"], v1.headers["x-request-id"]) == ("v12", "mine")
-        answered = [list(row["probabilities"].values()) for row in v1.json()["predictions"]]
-        np.testing.assert_array_equal(answered, expected)
-
-        tensors = [
-            {"name": "carrier", "shape": [len(rows)], "datatype": "BYTES", "data": ROWS["carrier"].to_pylist()},
-            {"name": "distance", "shape": [len(rows), 1], "datatype": "FP64", "data": ROWS["distance"].to_pylist()},
-            {"name": "departure", "shape": [len(rows)], "datatype": "BYTES", "data": ROWS["departure"].to_pylist()},
-        ]
-        v2 = httpx.post(f"{server.url}/v2/models/flight-delays/infer", json={"id": "7", "inputs": tensors})
-        assert v2.status_code == 200, v2.text
-        label, probabilities = v2.json()["outputs"]
-        assert v2.json()["id"] == "7" and label["datatype"] == "BOOL"
-        np.testing.assert_array_equal(np.reshape(probabilities["data"], probabilities["shape"]), expected)
-
-        fields = {"BYTES": "bytes_contents", "FP64": "fp64_contents"}
-        request = pb.ModelInferRequest(
-            model_name="flight-delays",
-            id="8",
-            inputs=[
-                pb.ModelInferRequest.InferInputTensor(
-                    name=tensor["name"],
-                    datatype=tensor["datatype"],
-                    shape=tensor["shape"],
-                    contents=pb.InferTensorContents(
-                        **{
-                            fields[tensor["datatype"]]: [
-                                value.encode() if isinstance(value, str) else value for value in tensor["data"]
-                            ]
-                        }
-                    ),
-                )
-                for tensor in tensors
-            ],
-        )
-        with insecure_channel(server.grpc) as channel:
-            answer, call = GRPCInferenceServiceStub(channel).ModelInfer.with_call(request, timeout=SECONDS)
-        assert dict(call.initial_metadata())["x-upkeep-version"] == "v12"
-        assert answer.id == "8"
-        np.testing.assert_array_equal(np.reshape(answer.outputs[1].contents.fp64_contents, expected.shape), expected)
-
+        for identity in ("one", "two", "three"):
+            answer = httpx.post(f"{server.url}/v1/models/flight-delays:predict", json=body, headers={"ce-id": identity})
+            assert (answer.status_code, answer.headers["x-request-id"]) == (200, identity)
         page = httpx.get(f"{server.url}/metrics").text
         labels = f'digest="{digest[:12]}",model="flight-delays"'
-        assert f'upkeep_server_rows_total{{{labels},version="v12"}} {float(3 * len(rows))}' in page
-
+        assert f'upkeep_server_rows_total{{{labels},version="v12"}} 12.0' in page
+        assert f'upkeep_server_payload_dropped_total{{{labels},reason="full",version="v12"}} 0.0' in page
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(SECONDS) == 0
-    kinds = [(event.kind, event.version) for event in read_events(log)]
-    assert kinds == [("request", "v12"), ("response", "v12")] * 3
-    first = next(read_events(log))
-    assert (first.id, first.data) == ("mine", {"instances": rows})
+    events = list(read_events(log))
+    kept = [(event.kind, event.id, event.version) for event in events]
+    assert kept == [(kind, name, "v12") for name in ("one", "two", "three") for kind in ("request", "response")]
+    assert events[0].data == body
 
 
 def test_a_request_in_flight_is_answered_before_the_end(tmp_path: Path) -> None:
