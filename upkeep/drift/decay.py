@@ -1,8 +1,12 @@
 """Does the champion get worse, and is it the world that changed or only the inputs?
 
 Its loss on new held-out rows is compared with its loss on the held-out rows of the periods it learned from. Where the
-inputs alone moved, the old losses reweighted to the new inputs show the same rise (importance weighting under covariate
-shift, Shimodaira 2000); what rises beyond that is concept drift.
+inputs alone moved, the old losses carried over to the new inputs show the same rise; what rises beyond that is concept
+drift. They are carried over twice: by a model of the loss given the inputs, and, for what that model misses, by
+weighting (importance weighting under covariate shift, Shimodaira 2000). Of the two estimates one may be off: the
+doubly robust estimator (Robins, Rotnitzky & Zhao 1994) is right if either is, and where both are fitted on other rows
+than those they are used on, errors of theirs do not reach the interval to first order (double machine learning,
+Chernozhukov et al. 2018), so resampling with both as fitted gives its width.
 """
 
 from __future__ import annotations
@@ -36,7 +40,8 @@ class _Side:
 
     loss: Floats
     rows: Floats
-    weighted_loss: Floats
+    weighted_residual: Floats
+    """Of loss less expected loss."""
     weight: Floats
 
 
@@ -46,6 +51,8 @@ def decay(
     *,
     seed: int,
     weights: Floats | None = None,
+    reference_expected: Floats | None = None,
+    current_expected: Floats | None = None,
     reference_groups: Groups | None = None,
     current_groups: Groups | None = None,
     least_rise: float = LEAST_RISE,
@@ -56,8 +63,10 @@ def decay(
 
     ``reference_loss`` (n,) and ``current_loss`` (m,): each row's loss on held-out rows (0 right, 1 wrong; or any other
     loss, with a ``least_rise`` of its unit). ``weights`` (n,): :func:`upkeep.drift.two_sample.density_ratio` of the
-    reference rows; None leaves concept drift ``insufficient``. Whole groups are resampled where given (rows of a day
-    share its weather).
+    reference rows; None leaves concept drift ``insufficient``. ``…_expected`` (n,) and (m,): the loss that each row's
+    inputs let one expect by the reference rows (:func:`upkeep.drift.two_sample.expected_loss`), both or neither:
+    without them the weights alone carry the reference error over, and the interval takes them as known. Whole groups
+    are resampled where given (rows of a day share its weather).
 
     The interval is the expanded percentile interval (Hesterberg 2015, "What teachers should know about the
     bootstrap"), which keeps its word with few groups too.
@@ -79,12 +88,18 @@ def decay(
         return _undecided(reason, n, m, reference_loss, current_loss)
     rng = np.random.default_rng(seed)
     clipped, effective = _clip(weights, n)
-    old = _sums(reference_loss, reference_groups, clipped, rng)
-    new = _sums(current_loss, current_groups, None, rng)
+    if reference_expected is None or current_expected is None:
+        reference_expected, current_expected = np.zeros(n), np.zeros(m)
+    missed, left = reference_loss - reference_expected, current_loss - current_expected
+    old = _sums(reference_loss, missed, reference_groups, clipped, rng)
+    new = _sums(current_loss, left, current_groups, None, rng)
     before, after = float(reference_loss.mean()), float(current_loss.mean())
-    explained = float(clipped @ reference_loss / clipped.sum()) if clipped is not None else None
-    old_means, old_weighted = _resample(old, rng, resamples)
-    new_means, _ = _resample(new, rng, resamples)
+    explained = None
+    if clipped is not None:
+        carried = float(current_expected.mean()) + float(clipped @ missed / clipped.sum())
+        explained = min(max(carried, float(reference_loss.min())), float(reference_loss.max()))
+    old_means, old_missed = _resample(old, rng, resamples)
+    new_means, new_left = _resample(new, rng, resamples)
     smaller = min(len(old.rows), len(new.rows))
     low, high = _interval(new_means - old_means, smaller)
     rise = after - before
@@ -94,7 +109,7 @@ def decay(
     unexplained = unexplained_low = unexplained_high = None
     if explained is not None:
         unexplained = after - explained
-        unexplained_low, unexplained_high = _interval(new_means - old_weighted, smaller)
+        unexplained_low, unexplained_high = _interval(new_left - old_missed, smaller)
     concept: Any = "no"
     if not decays:
         reason = f"{said}: no decay beyond {least_rise:g}."
@@ -147,7 +162,9 @@ def _clip(weights: Floats | None, rows: int) -> tuple[Floats | None, float | Non
     return clipped, effective_rows(clipped)
 
 
-def _sums(loss: Floats, groups: Groups | None, weights: Floats | None, rng: np.random.Generator) -> _Side:
+def _sums(
+    loss: Floats, residual: Floats, groups: Groups | None, weights: Floats | None, rng: np.random.Generator
+) -> _Side:
     places = np.arange(len(loss)) if groups is None else np.unique(groups, return_inverse=True)[1]
     count = int(places.max()) + 1
     if count > MOST_GROUPS:
@@ -161,14 +178,17 @@ def _sums(loss: Floats, groups: Groups | None, weights: Floats | None, rng: np.r
         return sums
 
     return _Side(
-        loss=total(loss), rows=total(np.ones(len(loss))), weighted_loss=total(loss * weight), weight=total(weight)
+        loss=total(loss),
+        rows=total(np.ones(len(loss))),
+        weighted_residual=total(residual * weight),
+        weight=total(weight),
     )
 
 
 def _resample(side: _Side, rng: np.random.Generator, resamples: int) -> tuple[Floats, Floats]:
-    """The mean and the weighted mean of each resample of whole groups, (resamples,)."""
+    """The mean loss and the weighted mean residual of each resample of whole groups, (resamples,)."""
     count = len(side.rows)
-    sums = np.stack([side.loss, side.rows, side.weighted_loss, side.weight], axis=1)
+    sums = np.stack([side.loss, side.rows, side.weighted_residual, side.weight], axis=1)
     drawn = np.empty((resamples, 4))
     for turn in range(resamples):
         times = np.bincount(rng.integers(0, count, count), minlength=count)

@@ -72,7 +72,7 @@ class Decay:
 
     finding: Literal["decay", "stable", "insufficient"]
     concept_drift: Literal["yes", "no", "insufficient"]
-    """``yes``: the error rose beyond what the change of inputs explains (reweighting by the density ratio)."""
+    """``yes``: the error rose beyond what the change of inputs explains (by expected loss and density ratio)."""
     reason: str
     reference_error: float | None
     current_error: float | None
@@ -81,7 +81,7 @@ class Decay:
     high: float | None
     """The 95 % interval of the rise."""
     explained_error: float | None
-    """The reference error reweighted to the current inputs."""
+    """The reference error carried over to the current inputs."""
     unexplained_rise: float | None
     unexplained_low: float | None
     unexplained_high: float | None

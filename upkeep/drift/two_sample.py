@@ -148,6 +148,43 @@ def density_ratio(
     return ratio
 
 
+def expected_loss(
+    reference: pa.Table,
+    current: pa.Table,
+    columns: Sequence[Column],
+    reference_loss: Floats,
+    *,
+    seed: int,
+    reference_groups: Groups | None = None,
+    current_groups: Groups | None = None,
+) -> tuple[Floats, Floats] | None:
+    """The loss that each row's inputs let one expect, by what the reference rows show: (reference rows,), (current,).
+
+    ``reference_loss``: 0 or 1 a row. A reference row is answered by a model that did not learn from its group (4-fold),
+    a current row by the mean of all four. None where a side has fewer than 50 rows or 8 groups.
+    """
+    sides = (reference.num_rows, current.num_rows)
+    groups = _groups(sides, reference_groups, current_groups)
+    if min(sides) < 50 or len(np.unique(groups[0])) < LEAST_GROUPS:
+        return None
+    X, categorical = encode([reference, current], columns)
+    old, new = X[: sides[0]], X[sides[0] :]
+    y = reference_loss.astype(np.int64)
+    folds = _split(groups[0], FOLDS, np.random.default_rng([seed, 1]))
+    expected, answers = np.zeros(sides[0]), np.zeros(sides[1])
+    with one_core():
+        for fold in range(FOLDS):
+            out = folds == fold
+            known = y[~out]
+            if known.min() == known.max():
+                expected[out], answer = known[0], np.full(sides[1], float(known[0]))
+            else:
+                model = fit(old[~out], known, categorical, seed + fold)
+                expected[out], answer = model.predict_proba(old[out])[:, 1], model.predict_proba(new)[:, 1]
+            answers += answer / FOLDS
+    return expected, answers
+
+
 def one_core() -> Any:
     """Keeps OpenMP and BLAS to one core: the samples are small, and threads that wait for each other burn CPU."""
     from threadpoolctl import threadpool_limits

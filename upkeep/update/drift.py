@@ -20,7 +20,7 @@ from upkeep.drift.detect import Watched
 from upkeep.drift.profile import baseline_prepared, numbers, profile_prepared
 from upkeep.drift.report import drift_report
 from upkeep.drift.result import Decay, DriftReport, TwoSample
-from upkeep.drift.two_sample import density_ratio, sample_rows, two_sample_test
+from upkeep.drift.two_sample import density_ratio, expected_loss, sample_rows, two_sample_test
 from upkeep.errors import InputError, OutsideError, UpkeepError
 from upkeep.models.manifest import Predictor
 from upkeep.registry.card import Card
@@ -263,14 +263,16 @@ def _decay(
 
     old, new = sample(sides.old), sample(sides.new)
     groups = _groups(spec, old), _groups(spec, new)
-    weights = density_ratio(
-        old, new, prepared.summary.columns, seed=spec.seed, reference_groups=groups[0], current_groups=groups[1]
-    )
+    how: Any = {"seed": spec.seed, "reference_groups": groups[0], "current_groups": groups[1]}
+    losses = wrong(old)
+    expected = expected_loss(old, new, prepared.summary.columns, losses, **how)
     return decays.decay(
-        wrong(old),
+        losses,
         wrong(new),
         seed=spec.seed,
-        weights=weights,
+        weights=density_ratio(old, new, prepared.summary.columns, **how),
+        reference_expected=expected[0] if expected else None,
+        current_expected=expected[1] if expected else None,
         reference_groups=groups[0],
         current_groups=groups[1],
         min_rows=spec.drift.min_rows,

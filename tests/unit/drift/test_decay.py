@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from upkeep.data.kinds import Column
 from upkeep.drift.decay import decay, effective_rows
+from upkeep.drift.two_sample import density_ratio, expected_loss
 
 
 def world(rows, seed, *, shift=0.0, flipped=0.0):
@@ -48,6 +51,64 @@ def test_flipped_labels_are_concept_drift():
         assert (found.finding, found.concept_drift) == ("decay", "yes")
         assert 0 < found.unexplained_low <= found.unexplained_rise <= found.unexplained_high
         assert found.unexplained_rise < found.rise
+
+
+def chance(x):
+    return 0.08 + 0.3 / (1 + np.exp(-2 * x))
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        pytest.param(lambda x: ratio(x, 0.8), lambda x: np.full_like(x, 0.5), id="the expected loss is wrong"),
+        pytest.param(np.ones_like, chance, id="the weights are wrong"),
+    ],
+)
+def test_one_of_the_two_may_be_wrong(weights, expected):
+    """Doubly robust: either carries the old error over to the new inputs; with both wrong it is far off."""
+    found = []
+    for seed in range(20):
+        (x, old), (moved, new) = world(3000, seed), world(3000, seed + 999, shift=0.8)
+        found.append(
+            decay(
+                old, new, seed=0, weights=weights(x), resamples=300,
+                reference_expected=expected(x), current_expected=expected(moved),
+            )
+        )  # fmt: skip
+    assert abs(np.mean([one.unexplained_rise for one in found])) < 0.006
+    assert sum(one.unexplained_low <= 0 <= one.unexplained_high for one in found) >= 17
+    assert sum(one.concept_drift == "yes" for one in found) <= 2
+    assert np.mean([one.rise for one in found]) > 0.05
+
+
+def test_both_estimated_from_the_rows_keep_to_the_truth():
+    """As drift does it: density ratio and expected loss learned from the samples."""
+    columns = [Column(name=name, kind="numeric") for name in "ab"]
+    rises, wrong = [], 0
+    for seed in range(6):
+        sides = [world(1200, seed), world(1200, seed + 999, shift=0.6)]
+        rng = np.random.default_rng(seed)
+        old, new = (pa.table({"a": x, "b": rng.normal(size=len(x))}) for x, _ in sides)
+        expected = expected_loss(old, new, columns, sides[0][1], seed=0)
+        assert expected is not None
+        assert all(((part >= 0) & (part <= 1)).all() for part in expected)
+        found = decay(
+            sides[0][1], sides[1][1], seed=0, weights=density_ratio(old, new, columns, seed=0), resamples=300,
+            reference_expected=expected[0], current_expected=expected[1],
+        )  # fmt: skip
+        rises.append(found.unexplained_rise)
+        wrong += found.concept_drift == "yes"
+    assert abs(np.mean(rises)) < 0.015
+    assert wrong <= 2
+
+
+def test_no_loss_at_all_is_expected_to_stay_so():
+    columns = [Column(name="a", kind="numeric")]
+    rows = pa.table({"a": np.arange(100.0)})
+    expected = expected_loss(rows, rows, columns, np.zeros(100), seed=0)
+    assert expected is not None
+    assert not expected[0].any() and not expected[1].any()
+    assert expected_loss(rows[:49], rows, columns, np.zeros(49), seed=0) is None
 
 
 def test_too_few_effective_rows_are_insufficient():
