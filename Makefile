@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # every step of an update is a process of its own: compile a module once, not each time
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup setup-tensorflow demo test check simulate format bench compile lock clean
+.PHONY: help setup setup-tensorflow demo test check simulate format bench bench-rollout compile lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -56,6 +56,9 @@ format: setup ## put everything in its usual form
 
 bench: setup ## measure, and write docs/benchmarks.md (ONLY=drift: one table; PEERS=1: install what it is compared with)
 	@UPKEEP_BENCH_PEERS=$(PEERS) $(BIN)/python tests/benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+
+bench-rollout: setup ## simulate canary analyses, ours and others (about five minutes)
+	@$(BIN)/python tests/benchmarks/bench_rollout.py
 
 compile: setup ## the pipelines of the examples, as IR YAML
 	@for example in flights basics; do \

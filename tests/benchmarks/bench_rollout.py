@@ -7,9 +7,12 @@ keeps many of its states side by side (tests/unit/rollout/analysis/test_twin.py 
 
 from __future__ import annotations
 
+import argparse
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +20,7 @@ import numpy.typing as npt
 from upkeep.rollout.analysis.sequential import (
     FAIL_START,
     PASS_START,
+    Side,
     fail_bets,
     log_growth,
     log_paired_above,
@@ -63,6 +67,11 @@ class Rollouts:
     @property
     def passed(self) -> float:
         return float(self.promoted.mean())
+
+    @property
+    def held(self) -> float:
+        """The share that was undecided after :data:`LONGEST`."""
+        return float((~self.promoted & ~self.back).mean())
 
     def exposed(self) -> tuple[float, float]:
         """Median and 95th percentile over the rollouts that were taken back."""
@@ -112,6 +121,10 @@ class Errors:
     champion: float = 0.002
     rate: float = 50.0
     """Requests a second."""
+    alike: int = 1
+    """Requests of one user, who stays with an arm, in a row; their outcomes are the same."""
+    once: bool = False
+    """Count one outcome a user."""
 
 
 @dataclass(frozen=True)
@@ -151,16 +164,17 @@ class Traffic:
         """(rollout, step of the request, 4) counts that became known in the next ``seconds``."""
         scenario, rng = self.scenario, self.rng
         weight = self.steps[self.step[at]]
-        answered = rng.poisson(scenario.rate * weight * seconds)
-        self.exposure[at] += answered
+        alike = scenario.alike if isinstance(scenario, Errors) else 1
+        answered = rng.poisson(scenario.rate * weight * seconds / alike)
+        self.exposure[at] += answered * alike
         counts = np.zeros((len(at), len(self.steps), 4))
         before, self.now = self.now, self.now + seconds
         if isinstance(scenario, Errors):
             row = np.arange(len(at)), self.step[at]
-            champion = rng.poisson(scenario.rate * (1 - weight) * seconds)
+            champion = rng.poisson(scenario.rate * (1 - weight) * seconds / alike)
             counts[(*row, 0)], counts[(*row, 1)] = answered, rng.binomial(answered, scenario.canary)
             counts[(*row, 2)], counts[(*row, 3)] = champion, rng.binomial(champion, scenario.champion)
-            return counts
+            return counts if scenario.once else counts * alike
         # A label's delay is independent of its outcome: arrivals of a step's requests are Poisson, too.
         begun = self.begun[at]
         expected = (self._arrived(begun, self.now) - self._arrived(begun, before)) * scenario.rate * scenario.labelled
@@ -306,9 +320,10 @@ def z_test(scenario: Scenario, n: int, rng: np.random.Generator, *, every: float
     traffic = Traffic(scenario, n, rng)
     end = _Ends(n, traffic)
     total, done = np.zeros((n, 4)), np.zeros(n)
+    equal = np.zeros(n)
     while (at := end.going()).size and traffic.now < LONGEST:
         total[at] += traffic.look(at, every).sum(axis=1)
-        end.back(at[_z(total[at]) > 1.6449])
+        end.back(at[_z(total[at], equal[at]) > 1.6449])
         done[at] += 1
         full = at[(done[at] >= looks) & ~end.is_back[at]]
         done[full] = 0
@@ -316,12 +331,19 @@ def z_test(scenario: Scenario, n: int, rng: np.random.Generator, *, every: float
     return end.rollouts()
 
 
-def _z(counts: Floats) -> Floats:
-    n_c, bad_c, n_b, bad_b = np.maximum(counts.T, 0)
+def _z(counts: Floats, difference: Floats) -> Floats:
+    """Canary minus champion minus ``difference``, in standard errors; 0 where it is not defined."""
+    n_c, bad_c, n_b, bad_b = counts.T
     with np.errstate(divide="ignore", invalid="ignore"):
+        rate_c, rate_b = bad_c / n_c, bad_b / n_b
         pooled = (bad_c + bad_b) / (n_c + n_b)
-        z: Floats = (bad_c / n_c - bad_b / n_b) / np.sqrt(pooled * (1 - pooled) * (1 / n_c + 1 / n_b))
-    return np.nan_to_num(z, nan=0.0)
+        spread = np.where(
+            difference == 0,
+            pooled * (1 - pooled) * (1 / n_c + 1 / n_b),
+            rate_c * (1 - rate_c) / n_c + rate_b * (1 - rate_b) / n_b,
+        )
+        z: Floats = (rate_c - rate_b - difference) / np.sqrt(spread)
+    return np.nan_to_num(z, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def kayenta(scenario: Scenario, n: int, rng: np.random.Generator, *, points: int = 50) -> Rollouts:
@@ -380,3 +402,286 @@ class _Ends:
 
     def rollouts(self) -> Rollouts:
         return Rollouts(self.is_promoted, self.is_back, self.traffic.exposure, self.minutes)
+
+
+# --- how often the tests err, when one looks for ever --------------------------------------------------------------
+
+
+def endless_arms(
+    side: Side,
+    champion: float,
+    margin: float,
+    counts: tuple[int, int],
+    looks: int,
+    paths: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """(share of null paths on which the test ever errs, the same of a z-test of the same size at each look).
+
+    ``side`` 1: an equal canary, failed; −1: a canary worse by just the margin, passed. ``counts``: outcomes of canary
+    and champion at each look.
+    """
+    canary = champion + (margin if side < 0 else 0.0)
+    alpha = 0.01 if side > 0 else 0.05
+    total, logs = np.zeros((paths, 4)), np.tile(FAIL_START if side > 0 else PASS_START, (paths, 1))
+    peak, z_peak = np.zeros(paths), np.zeros(paths)
+    n_c, n_b = (np.full(paths, float(each)) for each in counts)
+    share = np.full(paths, counts[0] / sum(counts))
+    difference = np.full(paths, 0.0 if side > 0 else margin)
+    for _ in range(looks):
+        bad_c, bad_b = rng.binomial(counts[0], canary, paths), rng.binomial(counts[1], champion, paths)
+        centre = pooled_rate(total[:, 0] + total[:, 2], total[:, 1] + total[:, 3], 0.01 if champion < 0.1 else 0.2)
+        at = share, centre, difference
+        bets = fail_bets(*at) if side > 0 else pass_bets(*at, difference)
+        logs += log_growth(side, n_c, bad_c, n_b, bad_b, centre, difference, bets)
+        total += np.stack([n_c, bad_c, n_b, bad_b], axis=1)
+        peak = np.maximum(peak, log_sum(logs))
+        z_peak = np.maximum(z_peak, side * _z(total, difference))
+    critical = 2.3263 if side > 0 else 1.6449
+    return float((peak >= -math.log(alpha)).mean()), float((z_peak > critical).mean())
+
+
+def endless_pairs(
+    side: Side, disagree: float, batch: int, looks: int, paths: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """The same for pairs, with a z-test (McNemar's, without continuity correction) beside."""
+    worse = POINTS if side < 0 else 0.0
+    alpha = 0.01 if side > 0 else 0.05
+    chances = np.array([(disagree + worse) / 2, 1 - disagree, (disagree - worse) / 2])
+    counts, peak, z_peak = np.zeros((paths, 3)), np.zeros(paths), np.zeros(paths)
+    zero, margin = np.zeros(paths), np.full(paths, POINTS)
+    for _ in range(looks):
+        counts += rng.multinomial(batch, chances, paths)
+        three = counts[:, 0], counts[:, 1], counts[:, 2]
+        log = log_paired_above(*three, zero) if side > 0 else log_paired_below(*three, margin, POINTS)
+        peak = np.maximum(peak, log)
+        n = counts.sum(axis=1)
+        mean, square = (counts[:, 0] - counts[:, 2]) / n, (counts[:, 0] + counts[:, 2]) / n
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = (mean - worse) / np.sqrt((square - mean**2) / n)
+        z_peak = np.maximum(z_peak, np.nan_to_num(side * z, nan=0.0, posinf=0.0, neginf=0.0))
+    critical = 2.3263 if side > 0 else 1.6449
+    return float((peak >= -math.log(alpha)).mean()), float((z_peak > critical).mean())
+
+
+# --- the page ------------------------------------------------------------------------------------------------------
+
+Policy = Callable[[Scenario, int, np.random.Generator], Rollouts]
+ON_ERRORS: dict[str, Policy] = {
+    "Argo Rollouts, success ≥ .95, failureLimit 0": partial(argo, least=0.95),
+    "Argo Rollouts, success ≥ .99, failureLimit 0": partial(argo, least=0.99),
+    "Flagger, success ≥ 99 %, threshold 5": partial(flagger, least=0.99),
+    "z-test at each look (5 %, each minute)": z_test,
+    "Kayenta, 50 points a step": kayenta,
+    "**Upkeep**": upkeep_live,
+}
+ON_QUALITY: dict[str, Policy] = {
+    "Argo Rollouts, accuracy ≥ .78 over 5 min, 3 times": partial(argo, least=0.78, count=3, every=300.0),
+    "Flagger, accuracy ≥ .78 over 10 min, threshold 5": partial(flagger, least=0.78, every=600.0, steps=STEPS),
+    "z-test every 10 min (5 %)": partial(z_test, every=600.0, looks=12),
+    "Kayenta, 50 points a step": kayenta,
+    "**Upkeep**, two arms, live only": upkeep_live,
+    "**Upkeep**, paired, live at 5 %": upkeep_paired,
+    "**Upkeep**, paired, from a backlog at 0 %": upkeep_backlog,
+}
+
+
+def percent(share: float) -> str:
+    """``0.1 %``; small shares keep two digits."""
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
+def pair(values: tuple[float, float], digits: int = 0) -> str:
+    return "–" if math.isnan(values[0]) else f"{values[0]:,.{digits}f}/{values[1]:,.{digits}f}"
+
+
+def bad_cell(done: Rollouts) -> str:
+    promoted = f"promoted {percent(done.passed)}; " if done.passed else ""
+    held = f"; held {percent(done.held)}" if done.held else ""
+    return promoted + pair(done.exposed()) + held
+
+
+def equal_cell(done: Rollouts) -> str:
+    held = f"; held {percent(done.held)}" if done.held else ""
+    return f"{percent(done.taken_back)}; {pair(done.time(), 1)}{held}"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Simulate canary analyses; print a Markdown section.")
+    parser.add_argument("--rollouts", type=int, default=2000, help="of each cell")
+    parser.add_argument("--paths", type=int, default=10_000, help="null paths of each error rate")
+    given = parser.parse_args()
+    n, paths, began = given.rollouts, given.paths, time.perf_counter()
+    seeds = np.random.SeedSequence(20260301)
+
+    def run(policy: Policy, scenario: Scenario, times: int = 1) -> Rollouts:
+        return policy(scenario, n * times, np.random.default_rng(seeds.spawn(1)[0]))
+
+    errors: dict[str, dict[float, Rollouts]] = {
+        name: {
+            canary: run(policy, Errors(canary), 2 if policy is upkeep_live else 1)
+            for canary in (0.002, 0.01, 0.05, 0.5)
+        }
+        for name, policy in ON_ERRORS.items()
+    }
+    quality: dict[str, dict[float, Rollouts]] = {
+        name: {worse: run(policy, Quality(worse)) for worse in (0.0, 0.03, 0.05, 0.15)}
+        for name, policy in ON_QUALITY.items()
+    }
+    at_margin = {
+        "errors": run(upkeep_live, Errors(0.002 + HARM), 2),
+        "accuracy, two arms": run(upkeep_live, Quality(POINTS)),
+        "accuracy, pairs": run(upkeep_paired, Quality(POINTS), 2),
+    }
+    noisy = {name: run(policy, Errors(0.015, 0.015)) for name, policy in ON_ERRORS.items()}
+    slow = {name: run(policy, Errors(0.01, rate=0.5)) for name, policy in ON_ERRORS.items()}
+    sticky = {once: run(upkeep_live, Errors(0.002, alike=5, once=once)) for once in (False, True)}
+    half_day = round(12 * 3600 / LOOK)
+    kinds: list[tuple[str, Callable[[Side, np.random.Generator], tuple[float, float]]]] = [
+        (
+            "two arms, errors .2 %, 50 requests/s, canary at 50 %",
+            lambda side, rng: endless_arms(side, 0.002, HARM, (250, 250), half_day, paths, rng),
+        ),
+        (
+            "two arms, errors .2 %, 50 requests/s, canary at 5 %",
+            lambda side, rng: endless_arms(side, 0.002, step_margin(HARM, 25), (25, 475), half_day, paths, rng),
+        ),
+        (
+            "two arms, accuracy .8, blocks of 10 labels",
+            lambda side, rng: endless_arms(side, 0.2, POINTS, (10, 10), half_day, paths, rng),
+        ),
+        ("pairs, 15 % disagree, 14 a look", lambda side, rng: endless_pairs(side, 0.15, 14, half_day, paths, rng)),
+    ]
+    endless = {name: [test(side, np.random.default_rng(seeds.spawn(1)[0])) for side in (1, -1)] for name, test in kinds}
+    print(page(errors, quality, at_margin, noisy, slow, sticky, endless, n, paths, time.perf_counter() - began))
+
+
+def page(
+    errors: dict[str, dict[float, Rollouts]],
+    quality: dict[str, dict[float, Rollouts]],
+    at_margin: dict[str, Rollouts],
+    noisy: dict[str, Rollouts],
+    slow: dict[str, Rollouts],
+    sticky: dict[bool, Rollouts],
+    endless: dict[str, list[tuple[float, float]]],
+    n: int,
+    paths: int,
+    seconds: float,
+) -> str:
+    ours, live, backlog = (
+        errors["**Upkeep**"],
+        quality["**Upkeep**, paired, live at 5 %"],
+        quality["**Upkeep**, paired, from a backlog at 0 %"],
+    )
+    fails, passes = (max(each[side][0] for each in endless.values()) for side in (0, 1))
+    pairs = _two(_known(backlog[0.0].pairs))
+    false = max(ours[0.002].taken_back, live[0.0].taken_back, backlog[0.0].taken_back)
+    promoted = max(each.passed for each in at_margin.values())
+
+    def asked(what: str, most: str, measured: str, met: bool) -> list[str]:
+        return [what, most, measured, "yes" if met else "**no**"]
+
+    def exposure(what: str, done: Rollouts, most: tuple[float, float]) -> list[str]:
+        found = done.exposed()
+        return asked(what, pair(most), pair(found), found[0] <= most[0] and found[1] <= most[1])
+
+    targets = [
+        asked(
+            "false roll-back of an equal canary, whole rollout (the worst kind)", "1 %", percent(false), false <= 0.01
+        ),
+        asked(
+            "promotion of a canary worse by just the margin (the worst kind)",
+            "5 %",
+            percent(promoted),
+            promoted <= 0.05,
+        ),
+        exposure("exposure, errors 50 %", ours[0.5], (30, 40)),
+        exposure("exposure, errors 5 %", ours[0.05], (100, 220)),
+        exposure("exposure, errors 1 %", ours[0.01], (1000, 4200)),
+        asked("promotion of a canary with 1 % errors", "0.1 %", percent(ours[0.01].passed), ours[0.01].passed <= 0.001),
+        exposure("exposure, paired quality −.03", live[0.03], (500, 950)),
+        exposure("exposure, paired quality −.05", live[0.05], (250, 430)),
+        exposure("exposure, paired quality −.15", live[0.15], (70, 100)),
+        asked(
+            "a good rollout at 50 requests/s without labels, 95th percentile",
+            "10 min",
+            f"{ours[0.002].time()[1]:.1f} min",
+            ours[0.002].time()[1] <= 10,
+        ),
+        asked(
+            "verdict on an equal canary from a backlog",
+            "2,500/7,000 pairs",
+            pair(pairs) + " pairs",
+            pairs[0] <= 2500 and pairs[1] <= 7000,
+        ),
+        asked(f"endless looking, {paths:,} null paths: fail (the worst kind)", "1 %", percent(fails), fails <= 0.01),
+        asked(f"endless looking, {paths:,} null paths: pass (the worst kind)", "5 %", percent(passes), passes <= 0.05),
+    ]
+    parts = [
+        "## Canary analysis in simulation",
+        (
+            f"{n:,} rollouts a cell (Upkeep on errors: {2 * n:,}), {paths:,} null paths an error rate, one core, "
+            f"{seconds:.0f} s. Median/95th percentile; exposure: requests that a bad canary answered before it was "
+            "taken back. The construction and its defaults: [analysis](explanation/analysis.md)."
+        ),
+        table(["what was asked", "at most", "measured", "met"], targets),
+        "**Errors.** Champion 0.2 %, 50 requests/s, steps 5, 25, 50 % (Flagger: 5 % more at a time). Margin 0.5 %.",
+        table(
+            ["policy", "equal canary: false roll-back; minutes to promote", "1 %: exposure", "5 %", "50 %"],
+            [
+                [name, equal_cell(cells[0.002]), *(bad_cell(cells[each]) for each in (0.01, 0.05, 0.5))]
+                for name, cells in errors.items()
+            ],
+        ),
+        (
+            "**The same on other days.** An equal canary where both fail 1.5 %; a canary with 1 % errors (champion "
+            "0.2 %) at one request in two seconds."
+        ),
+        table(
+            ["policy", "both 1.5 %: false roll-back; minutes", "0.5 requests/s, 1 %: exposure"],
+            [[name, equal_cell(noisy[name]), bad_cell(slow[name])] for name in errors],
+        ),
+        (
+            "**Quality.** Champion's accuracy 0.80, margin 0.02, 5 requests/s, 30 % labelled after a mean of 10 "
+            "minutes, 15 % of the answers differ. Paired: to the verdict."
+        ),
+        table(
+            ["policy", "equal canary: false roll-back; minutes", "−.03: exposure", "−.05", "−.15"],
+            [
+                [name, equal_cell(cells[0.0]), *(bad_cell(cells[each]) for each in (0.03, 0.05, 0.15))]
+                for name, cells in quality.items()
+            ],
+        ),
+        "**Worse by just the margin.** What Upkeep promotes of it, and exposure else: "
+        + "; ".join(f"{name} {bad_cell(done)}" for name, done in at_margin.items())
+        + ".",
+        (
+            "**Looking for ever.** A look every ten seconds for twelve hours: how often each errs at least once. "
+            "α is 1 % for a fail of an equal canary, 5 % for a pass of one that is worse by just the margin."
+        ),
+        table(
+            ["evidence", "false fail", "z-test, 1 %", "false pass", "z-test, 5 %"],
+            [[name, *(percent(rate) for both in rates for rate in both)] for name, rates in endless.items()],
+        ),
+        (
+            "**Users who stay with their arm.** Five requests each with the same outcome, equal canary (0.2 %): false "
+            f"roll-back {percent(sticky[False].taken_back)} when every request counts, "
+            f"{percent(sticky[True].taken_back)} when each user counts once (then {pair(sticky[True].time(), 1)} "
+            "minutes to promote)."
+        ),
+    ]
+    return "\n\n".join(parts)
+
+
+def _known(values: Floats | None) -> Floats:
+    assert values is not None
+    return values
+
+
+if __name__ == "__main__":
+    main()
