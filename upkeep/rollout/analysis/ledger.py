@@ -271,9 +271,10 @@ def stage_of(state: State) -> str:
 
 
 def margin_of(spec: ModelSpec, state: State, metric: str) -> float:
-    """The canary's own margin now: the spec's is the harm accepted over all traffic, at the coming step's weight."""
+    """The margin of what is measured on live traffic: the spec's is the harm accepted over all traffic, and at the
+    coming step's weight only that share can be harmed. Pairs take the spec's as it is."""
     margin: float = getattr(spec.rollout.margin, metric)
-    if metric == "accuracy" or (state.came_from or state.phase) != "step":
+    if (state.came_from or state.phase) != "step":
         return margin
     coming = (*plan_of(spec).steps, 100)[min(state.step, len(spec.rollout.steps))]
     return step_margin(margin, coming)
