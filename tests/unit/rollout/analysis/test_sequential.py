@@ -170,6 +170,24 @@ def test_without_a_margin_it_is_the_optimal_likelihood_ratio(block: Block, centr
         assert log == pytest.approx(ratio, abs=1e-6)
 
 
+@pytest.mark.parametrize("champion", [0.02, 0.3, 0.9])
+def test_bets_that_follow_from_earlier_blocks_are_expected_to_win_nothing(champion: float) -> None:
+    """Every course of two blocks, through the state itself: an equal canary, and one worse by just the margin."""
+    margin = 0.05
+    expected = {"fail": 0.0, "pass": 0.0}
+    for course in product(product(range(3), range(4)), repeat=2):
+        state = TwoArm(margin=margin)
+        chances = {"fail": 1.0, "pass": 1.0}
+        for canary_bad, champion_bad in course:
+            state = state.observe(25, Block(canary_n=2, canary_bad=canary_bad, champion_n=3, champion_bad=champion_bad))
+            for name, canary in (("fail", champion), ("pass", champion + margin)):
+                chances[name] *= binomial(canary_bad, 2, canary) * binomial(champion_bad, 3, champion)
+        expected["fail"] += chances["fail"] * state.e_fail
+        expected["pass"] += chances["pass"] * state.e_pass
+    assert max(expected.values()) <= 1 + 1e-9
+    assert min(expected.values()) > 0.1
+
+
 # --- two arms: laws ------------------------------------------------------------------------------------------------
 
 
