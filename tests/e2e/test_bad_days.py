@@ -27,6 +27,7 @@ import pandas as pd
 import pytest
 
 from tests.e2e.test_update import SPEC, month
+from tests.somebody import somebody_else
 from upkeep import records
 from upkeep.cli.main import main
 from upkeep.update.record import UpdateRecord
@@ -42,6 +43,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with a spec, a good month, and a folder for temporary files of its own."""
     work = tmp_path / "work"
     (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").chmod(0o777)  # for somebody else, too
     work.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
@@ -245,26 +247,6 @@ def test_a_source_that_is_not_there_and_a_spec_that_is_none(place: Path, call: C
 
 
 # ---- this machine: permissions, a full disk ----
-
-
-@contextlib.contextmanager
-def somebody_else(tmp_path: Path) -> Iterator[None]:
-    """As a user without rights here, also when root runs the tests."""
-    if os.geteuid() != 0:
-        yield
-        return
-    closed = [path for path in (tmp_path, *tmp_path.parents) if path.stat().st_uid == 0 and not path.stat().st_mode & 1]
-    modes = [(path, path.stat().st_mode) for path in closed]
-    for path in closed:
-        path.chmod(0o755)
-    (tmp_path / "tmp").chmod(0o777)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        for path, mode in modes:
-            path.chmod(mode)
 
 
 def test_no_permission_to_read_the_data(place: Path, call: Call) -> None:
