@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from upkeep.registry.card import Card
     from upkeep.registry.lock import Epoch
     from upkeep.registry.registry import Registry
+    from upkeep.rollout.analysis.result import Analysis
+    from upkeep.rollout.by_hand import Done
+    from upkeep.rollout.history import Entry
+    from upkeep.rollout.state import State
+    from upkeep.rollout.watch import Report
     from upkeep.spec.model import ModelSpec
     from upkeep.update.adopt import Adopted
     from upkeep.update.outcome import Outcome
@@ -392,3 +397,128 @@ def down(spec: str | Path | ModelSpec, *, folder: str | Path | None = None) -> S
 
 def _cluster_of(spec: str | Path | ModelSpec, folder: str | Path | None) -> Path:
     return Path(folder).expanduser().absolute() if folder is not None else cluster_folder([load_spec(spec)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutStatus:
+    """Where a rollout is, and what it waits for."""
+
+    state: State
+    """What Git says (with an edit: what Upkeep committed last)."""
+    steps: int
+    """How many steps the plan has."""
+    live: dict[str, int] | None
+    """Version → per cent of the traffic now; None: not known."""
+    braked: bool
+    waits_for: str
+    """In a few words; empty: nothing is under way."""
+    until: str | None
+    """UTC, ISO 8601: when the waiting ends at the latest, or a window opens; None: no limit."""
+    analysis: Analysis | None
+    """The evidence that the controller has stored so far."""
+    troubles: dict[str, str]
+    """Kind → what could not be read, in one line."""
+
+
+def rollout_status(spec: str | Path | ModelSpec) -> RolloutStatus:
+    """Where the rollout is, the evidence so far, what it waits for. Raises :class:`InputError` before any release."""
+    from upkeep.rollout.connect import connect
+    from upkeep.rollout.controller import see
+
+    loaded = load_spec(spec)
+    with connect(loaded) as model:
+        seen = see(model, datetime.now(UTC))
+    look, decision = seen.observation, seen.decision
+    troubles = dict(seen.ledger.troubles) | dict(seen.troubles)
+    if look.edit is not None:
+        troubles["edit"] = look.edit.message
+    return RolloutStatus(
+        state=seen.state,
+        steps=len(loaded.rollout.steps),
+        live=dict(look.live.weights) if look.live and look.live.weights else None,
+        braked=bool(look.live and look.live.braked),
+        waits_for=decision.waits_for,
+        until=decision.until.astimezone(UTC).isoformat(timespec="seconds") if decision.until else None,
+        analysis=look.shadow if seen.state.phase == "shadow" else look.analysis,
+        troubles=troubles,
+    )
+
+
+def watch(
+    specs: Sequence[str | Path | ModelSpec],
+    *,
+    once: bool = False,
+    until_rest: bool = False,
+    tell: Callable[[Report], None] = lambda _: None,
+) -> dict[str, str]:
+    """Drive the rollouts of these models: model → how it ended (``rests``, ``waits`` for a person, ``stopped``).
+
+    With ``once`` an error of a look is raised, the first model's; else it is told, and tried again.
+    """
+    from upkeep.rollout.connect import connect
+    from upkeep.rollout.watch import Watch
+
+    loaded = [load_spec(spec) for spec in specs]
+    names = [spec.name for spec in loaded]
+    if len(set(names)) < len(names):
+        raise InputError("two of the specs are of one model", fix="name each model once")
+    watching = Watch(loaded, connect=connect, tell=tell, once=once, until_rest=until_rest)
+    watching.run()
+    for name in names:
+        if name in watching.errors:
+            raise watching.errors[name]
+    return {name: watching.ended[name] for name in names}
+
+
+def pause(spec: str | Path | ModelSpec, *, reason: str) -> Done:
+    """Stop the rollout where it is. Raises :class:`RefusedError` where that makes no sense; so do the next four."""
+    return _order(spec, name="pause", reason=reason)
+
+
+def resume(spec: str | Path | ModelSpec, *, reason: str = "") -> Done:
+    """Go on from where it was paused or held."""
+    return _order(spec, name="resume", reason=reason)
+
+
+def promote(spec: str | Path | ModelSpec, *, full: bool = False, reason: str = "") -> Done:
+    """Move one step on, or to all traffic, without the evidence."""
+    return _order(spec, name="promote", full=full, reason=reason)
+
+
+def abort(spec: str | Path | ModelSpec, *, reason: str) -> Done:
+    """Take the canary back, and bar its bytes."""
+    return _order(spec, name="abort", reason=reason)
+
+
+def rollback(spec: str | Path | ModelSpec, *, to: str | None = None, reason: str = "") -> Done:
+    """Go back to an earlier champion; during a rollout, :func:`abort`."""
+    return _order(spec, name="rollback", to=to, reason=reason)
+
+
+def _order(spec: str | Path | ModelSpec, **order: Any) -> Done:
+    from upkeep.rollout.by_hand import Order, carry_out, person
+    from upkeep.rollout.connect import connect
+
+    by, environ = person()
+    with connect(load_spec(spec), git=environ) as model:
+        return carry_out(model, Order(**order), by=by, now=lambda: datetime.now(UTC))
+
+
+def history(spec: str | Path | ModelSpec, *, at: str = "") -> Sequence[Entry]:
+    """Every commit that changed what should serve, newest first; ``at`` (a date, or a time; UTC unless it says its
+    zone): only the one that counted then, at a date's end."""
+    from upkeep.rollout.history import at as counted_at
+    from upkeep.rollout.history import history as read
+
+    if not at:
+        return read(load_spec(spec))
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError:
+        raise InputError(
+            f"{at!r} is no date", where=Where(field="--at"), fix="write 2026-03-01 or 2026-03-01T14:30"
+        ) from None
+    if len(at) <= len("2026-03-01"):
+        moment = moment.replace(hour=23, minute=59, second=59)
+    found = counted_at(read(load_spec(spec)), moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    return [found] if found else []

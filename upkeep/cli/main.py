@@ -21,6 +21,8 @@ COMMANDS = {
     "check": ("upkeep.cli.spec", "check", "Hold the spec and the data it names to their rules: every problem at once."),
     "run": ("upkeep.cli.update", "run", "Run one update on this machine."),
     "drift": ("upkeep.cli.drift", "drift", "Only the drift report: of a period, or of any two files."),
+    "rollout": ("upkeep.cli.rollout", "rollout", "Watch a challenger's rollout, move it on, take it back."),
+    "history": ("upkeep.cli.rollout", "history", "What served, since when, by which commit, on which evidence."),
     "versions": ("upkeep.cli.versions", "versions", "List, show, verify and compare registered versions."),
     "adopt": ("upkeep.cli.versions", "adopt", "Make the model that already serves version 1."),
     "up": ("upkeep.cli.cluster", "up", "Serve on this machine what Git says."),

@@ -23,15 +23,16 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from upkeep import records
-from upkeep.errors import ConflictError, InputError, UpkeepError
+from upkeep.errors import ConflictError, InputError, OutsideError, UpkeepError, Where
 from upkeep.rollout import events
 from upkeep.rollout.analysis import ledger as ledgers
 from upkeep.rollout.analysis.ledger import Intent, Labels, Ledger, News
 from upkeep.rollout.analysis.result import Analysis
 from upkeep.rollout.decide import Decision, decide
+from upkeep.rollout.edit import read_edit
 from upkeep.rollout.git import Commit, Repository, Tree
 from upkeep.rollout.observation import Edit, Observation
 from upkeep.rollout.plan import plan_of
@@ -131,13 +132,21 @@ class Told:
     """Seconds until it is worth looking again."""
 
     @property
+    def moved(self) -> bool:
+        """Whether this look committed something."""
+        return self.state != self.before
+
+    @property
     def rests(self) -> bool:
         """No canary, and live traffic is as Git says, without force: nothing to do until somebody commits."""
         if self.state is None:
             return True
-        if self.state.phase not in AT_REST or self.live is None or self.live.braked:
-            return False
-        return _agree(self.live, self.state)
+        return self.state.phase in AT_REST and self.agrees and self.live is not None and not self.live.braked
+
+    @property
+    def agrees(self) -> bool:
+        """Whether live traffic is known to be as Git says."""
+        return self.state is not None and self.live is not None and _agree(self.live, self.state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,19 +178,27 @@ class Evidence:
 # --- one look ------------------------------------------------------------------------------------------------------
 
 
-def tick(model: Model, now: datetime) -> Told:
-    """Look once, and do all that follows. Raises an :class:`~upkeep.errors.UpkeepError` where it could not: what was
-    done stays, and the next look goes on from there."""
+def tick(model: Model, now: datetime, go_on: Callable[[], bool] = lambda: True) -> Told:
+    """Look once, and do all that follows; ``go_on`` is asked before each effect, and False breaks the look off.
+
+    Raises an :class:`~upkeep.errors.UpkeepError` where it could not: what was done stays, and the next look goes on
+    from there.
+    """
     for _ in range(CONFLICTS):
         look = effects(model, now)
-        try:
-            while True:
-                next(look).run()
-        except StopIteration as end:
-            told: Told = end.value
-            return told
-        except ConflictError as error:
-            conflict = error
+        while True:
+            try:
+                effect = next(look)
+            except StopIteration as end:
+                told: Told = end.value
+                return told
+            if not go_on():
+                raise OutsideError("the look was broken off", fix="start the controller again: it goes on from here")
+            try:
+                effect.run()
+            except ConflictError as error:
+                conflict = error
+                break
     raise conflict
 
 
@@ -214,6 +231,48 @@ def effects(model: Model, now: datetime) -> Generator[Effect, None, Told]:
     decision = decide(plan_of(spec), state, observation, now)
     yield from look.act(git, decision, observation, snapshot)
     return look.told(git, observation, decision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A look without any effect: for people, and for their commands."""
+
+    state: State
+    head: str
+    """The branch's newest commit."""
+    files: Mapping[str, bytes]
+    """Upkeep's own in the folder, by name."""
+    versions: Mapping[str, ServedVersion]
+    ledger: Ledger
+    """As the controller left it."""
+    observation: Observation
+    decision: Decision
+    """What the controller would do now."""
+    troubles: Mapping[str, str]
+
+
+def see(model: Model, now: datetime) -> Seen:
+    """Look, and do nothing. Raises :class:`~upkeep.errors.InputError` where nothing is released yet."""
+    look = _Look(model, now)
+    git = look.read_git()
+    if git is None or git.tree.commit is None:
+        raise InputError(
+            f"nothing of {model.spec.name} is released yet",
+            where=Where(file=model.repository.url),
+            fix="`upkeep run` makes and releases the first version",
+        )
+    live = look.read_live()
+    observation = look.observe(git.state, live, look.probe(git.state, live), git)
+    return Seen(
+        state=git.state,
+        head=git.tree.commit,
+        files=git.files,
+        versions=git.versions,
+        ledger=look.the_ledger(),
+        observation=observation,
+        decision=decide(plan_of(model.spec), git.state, observation, now),
+        troubles=look.troubles,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +319,7 @@ class _Look:
         if released is not None:
             self.ledger = self._stored(released.state.rollout)
             if self._known(released.state):
-                return self._git(tree, files, released, tree.commit, None)
+                return self._git(tree, files, released, self._commit_of(released.state), None)
         last, commit = self._last(released)
         if last is None:
             if nonsense is not None:
@@ -268,7 +327,8 @@ class _Look:
             assert released is not None
             last, commit = released, tree.commit
         self.ledger = self._stored(last.state.rollout)
-        edit = None if released == last else _edit(last.state, released, nonsense, self._newest())
+        newest = next(iter(self._history()))
+        edit = None if released == last else read_edit(spec, last.state, tree, newest)
         return self._git(tree, files, last, commit, edit)
 
     def _git(self, tree: Tree, files: Mapping[str, bytes], released: Released, commit: str, edit: Edit | None) -> _Git:
@@ -302,11 +362,13 @@ class _Look:
             data = self.model.store.get(key)
         except MissingObject:
             return None
-        return records.from_json(Ledger, data, source=f"{self.model.store.uri}/{key}")
+        return ledgers.read(data, f"{self.model.store.uri}/{key}")
 
-    def _newest(self) -> Commit:
-        """The newest commit that touched the folder."""
-        return next(iter(self._history()))
+    def _commit_of(self, state: State) -> str:
+        """Where a known state was committed."""
+        ledger = self.the_ledger()
+        # one's own commit, after a crash before it was written down
+        return ledger.commit if ledger.state == state else next(iter(self._history())).id
 
     def _history(self) -> Iterator[Commit]:
         return self.model.repository.history(self.spec.rollout.branch, release_folder(self.spec))
@@ -399,7 +461,7 @@ class _Look:
     def store_ledger(self, name: str, ledger: Ledger) -> Effect:
         self.ledger = ledger
         key = ledgers.key(self.spec.name, ledger.rollout)
-        return Effect(name, lambda: self.model.store.put(key, records.to_json(ledger)))
+        return Effect(name, lambda: self.model.store.put(key, ledgers.write(ledger)))
 
     def catch_up(self, git: _Git) -> Iterator[Effect]:
         """Finish what an earlier look had begun: its commit is there, and what follows from it may not be done."""
@@ -582,24 +644,6 @@ def subject_of(before: State, after: State) -> str:
         "pending": f"{version} waits at {after.weight} %",
     }
     return f"{model}: {words.get(after.phase, after.phase)}"
-
-
-def _edit(last: State, released: Released | None, nonsense: InputError | None, newest: Commit) -> Edit:
-    """What a person's commit did, against what Upkeep committed last."""
-    whose = f"{newest.author} in {newest.id[:12]}"
-    if released is None:
-        said = nonsense.problems[0] if nonsense else ""
-        text = f"{whose} left files that do not agree: {said}".replace("\n    → ", "; ")
-        return Edit(kind="nonsense", commit=newest.id, author=newest.author, weight=None, message=text)
-    weight = released.state.weight if released.state.canary == last.canary else 0
-    there = last.canary is not None and last.canary.version in released.versions
-    kind: Literal["lowered", "raised", "removed", "nonsense"] = "nonsense"
-    if last.canary is not None and not there:
-        kind = "removed"
-    elif weight != last.weight:
-        kind = "lowered" if weight < last.weight else "raised"
-    text = f"{whose} changed the release: {released.state.phase}, {weight} %, where Upkeep said {last.phase}"
-    return Edit(kind=kind, commit=newest.id, author=newest.author, weight=weight, message=text)
 
 
 def _by_others(before: State | None, after: State) -> tuple[News, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from upkeep.errors import UpkeepError
 from upkeep.rollout.git import Repository, Tree
 from upkeep.rollout.release import Serving, open_repository, read_release, release_folder, serving_of
+from upkeep.rollout.state import Canary
 from upkeep.spec.model import ModelSpec
 
 
@@ -26,6 +27,23 @@ class Entry:
     """What should serve from then on; None: the folder made no sense at this commit."""
     problem: str = ""
     """Why it made none."""
+    reason: str = ""
+    """Why it was done, as the state says."""
+    champion: Canary | None = None
+    """The champion as what it once was: version, bytes, and the update that made it."""
+
+    @property
+    def by(self) -> str:
+        """``upkeep``, ``command`` (a person by a command), or ``person``."""
+        if "Upkeep-Command" in self.trailers:
+            return "command"
+        return "upkeep" if "Upkeep-Model" in self.trailers else "person"
+
+    @property
+    def evidence(self) -> str | None:
+        """Digest of what it was decided on."""
+        found = self.trailers.get("Upkeep-Evidence", "none")
+        return None if found == "none" else found
 
 
 def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry]:
@@ -35,11 +53,17 @@ def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry
             return history(spec, opened)
     entries = []
     for commit in repository.history(spec.rollout.branch, release_folder(spec)):
-        serving, problem = None, ""
+        serving, problem, reason, champion = None, "", "", None
         try:
-            serving = serving_of(read_release(spec, Tree(commit.id, commit.files)), commit.id)
+            released = read_release(spec, Tree(commit.id, commit.files))
+            serving = serving_of(released, commit.id)
         except UpkeepError as error:
             problem = str(error)
+            released = None
+        if released is not None:
+            reason, first = released.state.reason, released.state.champion
+            update = released.versions[first.version].update
+            champion = Canary(version=first.version, digest=first.digest, update=update)
         entries.append(
             Entry(
                 commit=commit.id,
@@ -49,6 +73,22 @@ def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry
                 trailers=commit.trailers,
                 serving=serving,
                 problem=problem,
+                reason=reason,
+                champion=champion,
             )
         )
     return entries
+
+
+def at(entries: Sequence[Entry], when: datetime) -> Entry | None:
+    """The commit that said what should serve at ``when`` (with zone), of entries newest first; None: nothing did.
+
+    A commit that made no sense was not applied: the one before it still counts.
+    """
+    return next((each for each in entries if each.when <= when and each.serving is not None), None)
+
+
+def champions(spec: ModelSpec, repository: Repository) -> list[Canary]:
+    """Every version that was once the champion, newest first, each once."""
+    found = [each.champion for each in history(spec, repository) if each.champion is not None]
+    return list({each.digest: each for each in found}.values())

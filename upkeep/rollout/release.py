@@ -129,12 +129,13 @@ def default_repository(spec: ModelSpec) -> Path | None:
 
 
 @contextmanager
-def open_repository(spec: ModelSpec) -> Iterator[Repository]:
-    """The spec's repository; the default one is made when it is not there."""
+def open_repository(spec: ModelSpec, environ: Mapping[str, str] | None = None) -> Iterator[Repository]:
+    """The spec's repository; the default one is made when it is not there. ``environ``: git's, instead of this
+    process' own."""
     default = default_repository(spec)
     if default is not None and not (default / "HEAD").exists():
         create_bare(default, spec.rollout.branch)
-    with GitRepository(str(default or spec.rollout.repository)) as repository:
+    with GitRepository(str(default or spec.rollout.repository), environ=environ) as repository:
         yield repository
 
 

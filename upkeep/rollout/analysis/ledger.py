@@ -17,6 +17,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
+import orjson
+
+from upkeep import records
 from upkeep.rollout.analysis.combine import combine
 from upkeep.rollout.analysis.one_arm import OneArm
 from upkeep.rollout.analysis.result import Analysis, MetricEvidence
@@ -206,6 +209,16 @@ class Ledger:
 def key(model: str, rollout: str) -> str:
     """Where the ledger stands in the store."""
     return f"{model}/evidence/{rollout or 'none'}/ledger.json"
+
+
+def write(ledger: Ledger) -> bytes:
+    """Its bytes: sorted keys, no spaces. It is written at each look and named by nothing, so it need not be pretty."""
+    return orjson.dumps(ledger, option=orjson.OPT_SORT_KEYS)
+
+
+def read(data: bytes, source: str = "") -> Ledger:
+    """A ledger back. Raises :class:`~upkeep.errors.IntegrityError` where it is none."""
+    return records.from_json(Ledger, data, source=source)
 
 
 # --- begin ---------------------------------------------------------------------------------------------------------

@@ -48,9 +48,9 @@ class OneArm:
         n, bad = self.champion.champion_n, self.champion.champion_bad
         if not n:
             return None
-        from scipy.stats import beta
+        from scipy.special import betaincinv
 
-        upper = float(beta.ppf(1 - self.alpha / 2, bad + 1, n - bad)) if bad < n else 1.0
+        upper = float(betaincinv(bad + 1, n - bad, 1 - self.alpha / 2)) if bad < n else 1.0
         limit = upper + self.margin
         return limit if limit < 1 else None
 

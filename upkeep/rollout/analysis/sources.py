@@ -151,7 +151,8 @@ class PrometheusSource:
 
 
 def _filled(query: str, spec: ModelSpec) -> str:
-    where = f'envoy_cluster_name=~".*\\\\b{re.escape(spec.name)}-v[0-9]+-predictor.*"'.replace("\\-", "-")
+    # what stands before the name must not be part of another model's
+    where = f'envoy_cluster_name=~"(.*[^0-9A-Za-z-])?{spec.name}-v[0-9]+-predictor.*"'
     try:
         return query.format(
             where=where,
@@ -172,7 +173,7 @@ def version_of(labels: Mapping[str, str], model: str) -> str | None:
     """``v12``, from the label ``version`` or from a service's name in any label."""
     if re.fullmatch(r"v[1-9][0-9]*", labels.get("version", "")):
         return labels["version"]
-    pattern = re.compile(rf"(?:^|[^0-9A-Za-z-]|.*?[^0-9A-Za-z]){re.escape(model)}-(v[1-9][0-9]*)(?![0-9A-Za-z])")
+    pattern = re.compile(rf"(?<![0-9A-Za-z-]){re.escape(model)}-(v[1-9][0-9]*)(?![0-9A-Za-z])")
     found = {match[1] for value in labels.values() if (match := pattern.search(value))}
     return found.pop() if len(found) == 1 else None
 

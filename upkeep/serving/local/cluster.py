@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from upkeep.errors import OutsideError, Where
-from upkeep.serving.cluster import Live, Probe, ServiceStatus
+from upkeep.serving.cluster import Facts, Live, Probe, ServiceStatus
 from upkeep.serving.local.ask import START, running_gateway
 from upkeep.serving.local.envoy import LOOPBACK, read_routes
 from upkeep.serving.local.folder import Folder, read_json
+from upkeep.serving.local.wanted import FACTS
 from upkeep.serving.manifests import DIGEST_ANNOTATION, VERSION_ANNOTATION, VERSION_HEADER
 from upkeep.spec.model import ModelSpec
 
@@ -25,6 +26,9 @@ class LocalCluster:
     def __init__(self, folder: Folder, *, sleep: Callable[[float], None] = time.sleep) -> None:
         self._folder = folder
         self._sleep = sleep
+
+    def facts(self, spec: ModelSpec) -> Facts:  # noqa: ARG002 - the same for every model
+        return FACTS
 
     def live(self, spec: ModelSpec) -> Live:
         state = self._state(spec)

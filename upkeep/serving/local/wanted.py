@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from upkeep.errors import InputError, Where
+from upkeep.serving.cluster import Facts
 from upkeep.serving.manifests import (
     KUSTOMIZATION_FILE,
     ROUTE_FILE,
@@ -19,6 +20,9 @@ from upkeep.serving.manifests import (
     version_file,
 )
 from upkeep.spec.model import ModelSpec
+
+FACTS = Facts(place="one machine", drivers=frozenset({"route"}))
+"""What this cluster is, to a traffic driver."""
 
 
 @dataclass(frozen=True, kw_only=True)

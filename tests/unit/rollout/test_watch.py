@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.rollout.world import World, quick
+from upkeep.errors import ConflictError, OutsideError
+from upkeep.registry.registry import Registry
+from upkeep.rollout.controller import Model
+from upkeep.rollout.metrics import Metrics
+from upkeep.rollout.watch import LOCK, Report, Watch
+from upkeep.spec.model import ModelSpec
+from upkeep.store import open_store
+
+
+class Worlds:
+    """Some models, each in its world, whose time passes while they are watched."""
+
+    def __init__(self, spec: ModelSpec, *names: str) -> None:
+        self.worlds: dict[str, World] = {}
+        self.reports: list[Report] = []
+        self.lock = threading.Lock()
+        for name in names:
+            own = quick(
+                replace(spec, metadata=replace(spec.metadata, name=name)),
+                path=f"models/{name}",
+                every=0.001,
+                steps=(0.5,),
+                bake=5.0,
+                timeout=1.0,
+            )
+            world = World(own, rate=400)
+            world.propose(1, None)
+            world.wait(30)
+            world.propose(2, "v1")
+            self.worlds[name] = world
+        self.opened: list[str] = []
+
+    @property
+    def specs(self) -> list[ModelSpec]:
+        return [world.spec for world in self.worlds.values()]
+
+    @contextmanager
+    def connect(self, spec: ModelSpec) -> Iterator[Model]:
+        self.opened.append(spec.name)
+        yield self.worlds[spec.name].model
+
+    def tell(self, report: Report) -> None:
+        with self.lock:
+            self.reports.append(report)
+        self.worlds[report.model].wait(5)
+
+    def watch(self, **options: object) -> Watch:
+        world = next(iter(self.worlds.values()))
+        return Watch(
+            self.specs,
+            connect=self.connect,
+            tell=self.tell,
+            lease=60,
+            now=lambda: world.now,
+            **options,  # type: ignore[arg-type]
+        )
+
+
+@pytest.fixture
+def one(spec: ModelSpec) -> Worlds:
+    return Worlds(spec, "flight-delays")
+
+
+def test_until_rest(one: Worlds) -> None:
+    watching = one.watch(until_rest=True)
+    watching.run()
+    assert watching.ended == {"flight-delays": "rests"}
+    assert one.worlds["flight-delays"].state.phase == "succeeded"
+    assert all(json.dumps(report.record()) for report in one.reports)
+    moved = [report.record() for report in one.reports if report.told and report.told.moved]
+    assert [each["phase"] for each in moved] == ["step", "promoting", "baking", "succeeded"]
+    assert moved[0]["canary"] == "v2"
+    assert any("step 1 50 %" in report.line() for report in one.reports)
+
+
+def test_until_rest_ends_where_a_person_is_waited_for(one: Worlds) -> None:
+    world = one.worlds["flight-delays"]
+    world.model = replace(world.model, spec=replace(world.spec, rollout=replace(world.spec.rollout, approve=(0.0,))))
+    watching = one.watch(until_rest=True)
+    watching.run()
+    assert watching.ended == {"flight-delays": "waits"}
+    assert world.state.phase == "held"
+
+
+def test_once(one: Worlds) -> None:
+    watching = one.watch(once=True)
+    watching.run()
+    assert watching.ended == {"flight-delays": "stopped"}
+    assert len(one.reports) == 1
+
+
+def test_trouble_is_told_and_tried_again(one: Worlds) -> None:
+    world = one.worlds["flight-delays"]
+    troubles = [OutsideError("the remote is away", fix="wait"), ValueError("nobody foresaw this")]
+    read = world.git.read
+
+    def away(branch: str, folder: str = "") -> object:
+        if troubles:
+            raise troubles.pop()
+        return read(branch, folder)
+
+    world.git.read = away  # type: ignore[method-assign,assignment]
+    watching = one.watch(until_rest=True)
+    watching.run()
+    assert watching.ended == {"flight-delays": "rests"}
+    bug, outside = one.reports[:2]
+    assert bug.bug == "ValueError: nobody foresaw this"
+    assert "a bug: ValueError" in bug.line()
+    assert outside.record()["error"] == "OutsideError"
+    assert "the remote is away → wait" in outside.line()
+    assert outside.wait > bug.wait
+
+
+def test_with_once_an_error_is_kept_for_the_caller(one: Worlds) -> None:
+    def away(branch: str, folder: str = "") -> object:
+        raise OutsideError("the remote is away", fix="wait")
+
+    one.worlds["flight-delays"].git.read = away  # type: ignore[method-assign,assignment]
+    watching = one.watch(once=True)
+    watching.run()
+    assert str(watching.errors["flight-delays"]).startswith("the remote is away")
+
+
+def test_of_two_controllers_one_waits(one: Worlds) -> None:
+    (spec,) = one.specs
+    registry = Registry(open_store(spec.store), spec.name)
+    world = one.worlds["flight-delays"]
+    with registry.lock("another controller", now=lambda: world.now, of=LOCK, seconds=300):
+        watching = one.watch(once=True)
+        watching.run()
+        error = watching.errors["flight-delays"]
+        assert isinstance(error, ConflictError)
+        assert "another controller is at work" in str(error)
+        assert one.opened == []
+    # given back: free at once
+    watching = one.watch(once=True)
+    watching.run()
+    assert watching.errors == {}
+
+
+def test_one_models_trouble_does_not_stop_the_others(spec: ModelSpec) -> None:
+    worlds = Worlds(spec, "good-model", "bad-model")
+
+    def away(branch: str, folder: str = "") -> object:
+        raise OutsideError("the remote is away", fix="wait")
+
+    worlds.worlds["bad-model"].git.read = away  # type: ignore[method-assign,assignment]
+    watching = worlds.watch()
+    thread = threading.Thread(target=watching.run)
+    clock = threading.Event()
+    thread.start()
+    good = worlds.worlds["good-model"]
+    for _ in range(600):
+        if good.state.phase == "succeeded":
+            break
+        clock.wait(0.05)
+    watching.stop()
+    thread.join(30)
+    assert good.state.phase == "succeeded"
+    assert any(report.error for report in worlds.reports if report.model == "bad-model")
+    assert watching.ended["bad-model"] == "stopped"
+
+
+def test_own_metrics(one: Worlds) -> None:
+    metrics = Metrics()
+    watching = one.watch(until_rest=True)
+    watching.run()
+    for report in one.reports:
+        metrics.observe(report)
+    metrics.observe(replace(one.reports[0], told=None, error=OutsideError("x")))
+    value = metrics.registry.get_sample_value
+    assert value("upkeep_rollout_looks_total", {"model": "flight-delays", "result": "done"}) == len(one.reports)
+    assert value("upkeep_rollout_looks_total", {"model": "flight-delays", "result": "error"}) == 1
+    assert value("upkeep_rollout_phase", {"model": "flight-delays", "phase": "succeeded"}) == 1
+    assert value("upkeep_rollout_phase", {"model": "flight-delays", "phase": "step"}) == 0
+    assert value("upkeep_rollout_commits_total", {"model": "flight-delays", "phase": "step"}) == 1
+    assert value("upkeep_rollout_traffic_agrees", {"model": "flight-delays"}) == 1
