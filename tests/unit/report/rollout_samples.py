@@ -22,7 +22,7 @@ def rollout(canary_bad: float, *, seed: int = 1, version: str = "v13") -> Rollou
     """Fifty requests a second, a look every ten seconds, by the real tests."""
     chance = random.Random(seed)
     moves = [_move(0, 0, "pending", f"propose {version} at 0 %"), _move(20, 5, "step", f"{version}: 5 %")]
-    arms = {"errors": TwoArm(margin=0.1, alpha_fail=0.01), "latency": TwoArm(margin=0.2, alpha_fail=0.01)}
+    arms = {"errors": TwoArm(margin=0.1, alpha_fail=0.005), "latency": TwoArm(margin=0.2, alpha_fail=0.005)}
     looks: list[Look] = []
     served = {"v12": [0, 0, 0], version: [0, 0, 0]}
     now, step, phase = 20, 0, "step"
@@ -43,7 +43,7 @@ def rollout(canary_bad: float, *, seed: int = 1, version: str = "v13") -> Rollou
             for which, n, count in ((version, canary, failed[0]), ("v12", 500 - canary, failed[1])):
                 served[which][0] += n if name == "errors" else 0
                 served[which][1 if name == "errors" else 2] += count
-            found = arms[name].evidence(name, weight=0.5)
+            found = arms[name].evidence(name)
             looks.append(
                 Look(
                     at=_at(now),
@@ -57,7 +57,7 @@ def rollout(canary_bad: float, *, seed: int = 1, version: str = "v13") -> Rollou
                     e_pass=found.e_pass,
                 )
             )
-        verdict = combine([arms[name].evidence(name, weight=0.5) for name in arms], rollback=0.01).verdict
+        verdict = combine([arms[name].evidence(name) for name in arms], rollback=0.01).verdict
         if verdict == "fail":
             phase = "rolled_back"
             moves.append(_move(now, 0, "rolling_back", f"take {version} back: errors are worse", "fail"))
@@ -83,7 +83,7 @@ def rollout(canary_bad: float, *, seed: int = 1, version: str = "v13") -> Rollou
         steps=STEPS,
         moves=tuple(moves),
         looks=tuple(looks),
-        analysis=combine([arms[name].evidence(name, weight=0.5) for name in arms], rollback=0.01),
+        analysis=combine([arms[name].evidence(name) for name in arms], rollback=0.01),
         traffic=tuple(
             Traffic(version=name, requests=n, failed=bad, slow=slow) for name, (n, bad, slow) in served.items()
         ),

@@ -1,10 +1,10 @@
 """Many metrics and slices, one verdict.
 
 To pass, everything required must pass: no correction is needed, as a bad canary must get past each. To take the canary
-back, the metrics' e-values are averaged with weights: a weighted mean of e-processes is one, however they depend on
-each other, and it is never weaker than Bonferroni, since one metric reaching 1/(α·weight) suffices (Vovk & Wang, Ann.
-Stat. 49, 2021). Which slices are worse, e-BH says, with at most a share α of those named in error (Wang & Ramdas,
-J. R. Stat. Soc. B 84, 2022).
+back, the chance α to err is shared out among the metrics when the rollout begins, and their e-values are averaged with
+these weights: a weighted mean of e-processes is one, however they depend on each other, and it is never weaker than
+Bonferroni, since one metric reaching 1 over its part suffices (Vovk & Wang, Ann. Stat. 49, 2021). Which slices are
+worse, e-BH says, with at most a share α of those named in error (Wang & Ramdas, J. R. Stat. Soc. B 84, 2022).
 """
 
 from __future__ import annotations
@@ -15,28 +15,16 @@ from upkeep.evaluation.result import VerdictName
 from upkeep.rollout.analysis.result import Analysis, MetricEvidence
 
 
-def weights(slices: Sequence[str]) -> tuple[float, ...]:
-    """Each metric's weight in the decision to roll back, from its slice (empty: all traffic); they sum to 1.
-
-    Slices together weigh as much as one metric of all traffic. Weights are set when the rollout begins: a slice that
-    is not seen yet keeps its own.
-    """
-    overall = sum(not each for each in slices)
-    sliced = len(slices) - overall
-    parts = overall + (sliced > 0)
-    return tuple(1 / (parts * sliced) if each else 1 / parts for each in slices)
-
-
 def combine(metrics: Sequence[MetricEvidence], *, rollback: float) -> Analysis:
     """The verdict of all metrics together; ``rollback`` is how likely it may take a good canary back.
 
-    ``fail``: the weighted mean of the e-values reached 1/``rollback``, or a metric failed (at its own weight, or by a
-    fixed limit). ``pass``: something is required, and everything required passed. Else ``insufficient``.
-    Raises ``ValueError`` where the metrics' ``fail_at`` belong to weights that sum to more than 1.
+    ``fail``: the weighted mean of the e-values reached 1/``rollback``, or a metric failed (by its own part of it, or by
+    a fixed limit). ``pass``: something is required, and everything required passed. Else ``insufficient``.
+    Raises ``ValueError`` where the metrics' parts sum to more than ``rollback``.
     """
     tested = [(each, each.e_fail, each.fail_at) for each in metrics if each.e_fail is not None and each.fail_at]
     if sum(1 / fail_at for _, _, fail_at in tested) > rollback * (1 + 1e-9):
-        raise ValueError("the weights of the metrics must sum to at most 1")
+        raise ValueError(f"the metrics' parts of the chance to roll back sum to more than {rollback}")
     share = sum(e / fail_at for _, e, fail_at in tested)
     failed = [each for each in metrics if each.verdict == "fail"]
     required = [each for each in metrics if each.required]

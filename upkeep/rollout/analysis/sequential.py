@@ -186,7 +186,9 @@ class TwoArm:
     least: int = 1
     """A block closes with so many outcomes of each arm: 1 for errors and latency, 10 for labels."""
     alpha_fail: float = 0.01
+    """How likely this metric takes a good canary back: its part of the rollout's, where there are several."""
     alpha_pass: float = 0.05
+    """How likely a canary that is worse by the margin passes."""
     closed: Block = Block()
     """The sum of the closed blocks of the whole rollout."""
     open: tuple[OpenBlock, ...] = ()
@@ -286,9 +288,9 @@ class TwoArm:
         )
 
     def evidence(
-        self, metric: str, *, slice: str = "", unit: str = "requests", required: bool = True, weight: float = 1.0
+        self, metric: str, *, slice: str = "", unit: str = "requests", required: bool = True
     ) -> MetricEvidence:
-        """The state as a record. ``weight``: the metric's share in the decision to roll back, in (0, 1]."""
+        """The state as a record."""
         seen = self.seen
         return _evidence(
             metric=metric,
@@ -297,7 +299,6 @@ class TwoArm:
             counts=seen,
             state=self,
             required=required,
-            weight=weight,
         )
 
 
@@ -365,7 +366,9 @@ class Paired:
     margin: float
     """How much higher than the champion's the canary's share of wrong answers may be to pass, in (0, 1)."""
     alpha_fail: float = 0.01
+    """How likely this metric takes a good canary back: its part of the rollout's, where there are several."""
     alpha_pass: float = 0.05
+    """How likely a canary that is worse by the margin passes."""
     pairs: Pairs = Pairs()
     """Of the whole rollout."""
     before: Pairs = Pairs()
@@ -428,10 +431,8 @@ class Paired:
             upper=min(self.upper, _upper(below_at, log_below, self.alpha_pass)),
         )
 
-    def evidence(
-        self, metric: str, *, slice: str = "", unit: str = "pairs", required: bool = True, weight: float = 1.0
-    ) -> MetricEvidence:
-        """The state as a record. ``weight``: the metric's share in the decision to roll back, in (0, 1]."""
+    def evidence(self, metric: str, *, slice: str = "", unit: str = "pairs", required: bool = True) -> MetricEvidence:
+        """The state as a record."""
         pairs = self.pairs
         counts = Block(
             canary_n=pairs.n,
@@ -439,9 +440,7 @@ class Paired:
             champion_n=pairs.n,
             champion_bad=pairs.both_wrong + pairs.only_canary,
         )
-        return _evidence(
-            metric=metric, slice=slice, unit=unit, counts=counts, state=self, required=required, weight=weight
-        )
+        return _evidence(metric=metric, slice=slice, unit=unit, counts=counts, state=self, required=required)
 
 
 def _three(pairs: Pairs) -> tuple[Floats, Floats, Floats]:
@@ -477,8 +476,8 @@ def step_margin(margin: float, next_weight: int) -> float:
     return min(margin * 100 / next_weight, 0.5)
 
 
-def _verdict(state: TwoArm | Paired, weight: float = 1.0) -> VerdictName:
-    if state.fail_peak >= -math.log(state.alpha_fail * weight):
+def _verdict(state: TwoArm | Paired) -> VerdictName:
+    if state.fail_peak >= -math.log(state.alpha_fail):
         return "fail"
     return "pass" if state.pass_peak >= -math.log(state.alpha_pass) else "insufficient"
 
@@ -507,15 +506,12 @@ def _evidence(
     counts: Block,
     state: TwoArm | Paired,
     required: bool,
-    weight: float,
 ) -> MetricEvidence:
-    if not 0 < weight <= 1:
-        raise ValueError(f"a metric's weight must be above 0 and at most 1, not {weight}")
     canary = counts.canary_bad / counts.canary_n if counts.canary_n else None
     champion = counts.champion_bad / counts.champion_n if counts.champion_n else None
     known = canary is not None and champion is not None
     difference = canary - champion if canary is not None and champion is not None else None
-    verdict = _verdict(state, weight)
+    verdict = state.verdict
     name = f"{metric} of {slice}" if slice else metric
     return MetricEvidence(
         metric=metric,
@@ -533,7 +529,7 @@ def _evidence(
         margin=state.margin,
         e_fail=state.e_fail,
         e_pass=_exp(state.pass_peak),
-        fail_at=1 / (state.alpha_fail * weight),
+        fail_at=1 / state.alpha_fail,
         pass_at=1 / state.alpha_pass,
         required=required,
         verdict=verdict,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from upkeep.evaluation.result import VerdictName
 from upkeep.records import from_json, to_json
-from upkeep.rollout.analysis.combine import combine, e_bh, weights
+from upkeep.rollout.analysis.combine import combine, e_bh
 from upkeep.rollout.analysis.result import Analysis, MetricEvidence
 from upkeep.rollout.analysis.sequential import Block, TwoArm
 from upkeep.rollout.analysis.thresholds import Reading, judge
@@ -26,7 +26,7 @@ def evidence(
     verdict: VerdictName = "insufficient",
     required: bool = True,
 ) -> MetricEvidence:
-    base = TwoArm(margin=0.02).evidence(metric, slice=slice, required=required, weight=weight)
+    base = TwoArm(margin=0.02, alpha_fail=0.01 * weight).evidence(metric, slice=slice, required=required)
     return replace(base, e_fail=e, verdict=verdict, text=f"{metric} said so")
 
 
@@ -55,15 +55,15 @@ def test_evidence_that_no_metric_has_alone_takes_the_canary_back() -> None:
 
 
 def test_one_metric_suffices_at_its_own_weight() -> None:
-    state = TwoArm(margin=0.02)
+    state = TwoArm(margin=0.02, alpha_fail=0.005)
     while state.fail_peak < math.log(100):
         state = state.update(Block(canary_n=10, canary_bad=1, champion_n=90, champion_bad=4))
-    halves = [state.evidence("errors", weight=0.5), TwoArm(margin=0.02).evidence("latency", weight=0.5)]
+    halves = [state.evidence("errors"), TwoArm(margin=0.02, alpha_fail=0.005).evidence("latency")]
     assert 100 <= state.e_fail < 200  # enough for one metric, not for one of two
     assert combine(halves, rollback=0.01).verdict == "insufficient"
     while state.fail_peak < math.log(200):
         state = state.update(Block(canary_n=10, canary_bad=1, champion_n=90, champion_bad=4))
-    result = combine([state.evidence("errors", weight=0.5), halves[1]], rollback=0.01)
+    result = combine([state.evidence("errors"), halves[1]], rollback=0.01)
     assert result.verdict == "fail"
     assert result.summary == "worse than the champion: errors"
 
@@ -79,7 +79,7 @@ def test_a_fixed_limit_takes_back_and_must_be_kept() -> None:
 
 
 def test_guilty_slices_are_named() -> None:
-    shares = weights(["", "origin=EWR", "origin=JFK", "origin=LGA"])
+    shares = (1 / 2, 1 / 6, 1 / 6, 1 / 6)
     metrics = [
         evidence(verdict="pass", weight=shares[0]),
         evidence("errors", slice="origin=EWR", e=5000.0, weight=shares[1], required=False),
@@ -92,15 +92,8 @@ def test_guilty_slices_are_named() -> None:
     assert result.summary.endswith("; worse in errors origin=EWR, errors origin=LGA")
 
 
-def test_weights_sum_to_one_and_slices_weigh_as_one_metric() -> None:
-    assert weights(["", ""]) == (0.5, 0.5)
-    assert weights(["", "", "a=1", "a=2"]) == pytest.approx((1 / 3, 1 / 3, 1 / 6, 1 / 6))
-    assert sum(weights(["a=1", "a=2", "a=3"])) == pytest.approx(1)
-    assert weights([]) == ()
-
-
-def test_weights_beyond_one_are_refused() -> None:
-    with pytest.raises(ValueError, match="at most 1"):
+def test_parts_beyond_the_whole_are_refused() -> None:
+    with pytest.raises(ValueError, match="sum to more than"):
         combine([evidence(), evidence("latency")], rollback=0.01)
 
 
@@ -122,10 +115,10 @@ def test_e_bh_is_benjamini_hochberg_on_the_inverse(e_values: list[float], alpha:
 def test_the_whole_errs_as_seldom_as_promised() -> None:
     """Two dependent metrics and six slices of an equal canary, 80 rollouts: the mean of dependent e-processes."""
     rng = np.random.default_rng(5)
-    shares = weights(["", "", *(f"a={each}" for each in range(6))])
+    shares = (1 / 3, 1 / 3, *(1 / 18,) * 6)
     wrong = 0
     for _ in range(80):
-        states = [TwoArm(margin=0.02, prior=0.05) for _ in shares]
+        states = [TwoArm(margin=0.02, prior=0.05, alpha_fail=0.01 * share) for share in shares]
         failed = False
         for _ in range(10):
             canary, champion = rng.binomial(8, 0.05, 6), rng.binomial(70, 0.05, 6)
@@ -136,8 +129,8 @@ def test_the_whole_errs_as_seldom_as_promised() -> None:
             whole = sum(parts, Block())
             states = [state.update(block) for state, block in zip(states, [whole, whole, *parts], strict=True)]
             metrics = [
-                state.evidence("errors", slice=f"a={at}" if at > 1 else "", weight=share, required=at < 2)
-                for at, (state, share) in enumerate(zip(states, shares, strict=True))
+                state.evidence("errors", slice=f"a={at}" if at > 1 else "", required=at < 2)
+                for at, state in enumerate(states)
             ]
             failed = failed or combine(metrics, rollback=0.01).verdict == "fail"
         wrong += failed

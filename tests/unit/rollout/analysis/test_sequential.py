@@ -307,8 +307,8 @@ def test_a_pass_latches_and_a_fail_comes_first() -> None:
     for _ in range(5):
         state = state.update(Block(canary_n=25, canary_bad=20, champion_n=475))
     assert state.verdict == "fail"
-    evidence = state.evidence("errors", weight=0.5)
-    assert (evidence.verdict, evidence.fail_at, evidence.pass_at) == ("fail", 200.0, 20.0)
+    evidence = state.evidence("errors")
+    assert (evidence.verdict, evidence.fail_at, evidence.pass_at) == ("fail", 100.0, 20.0)
     assert evidence.lower is not None and evidence.lower > 0
 
 
@@ -347,7 +347,7 @@ def test_any_number_of_outcomes_gives_finite_numbers(bad: int) -> None:
         lambda: TwoArm(margin=0.02, least=0),
         lambda: TwoArm(margin=0.02, prior=0.0),
         lambda: TwoArm(margin=0.02).update(Block(canary_n=3)),
-        lambda: TwoArm(margin=0.02).evidence("errors", weight=0.0),
+        lambda: TwoArm(margin=0.02, alpha_fail=0.0),
         lambda: Paired(margin=1.0),
         lambda: step_margin(0.005, 0),
     ],

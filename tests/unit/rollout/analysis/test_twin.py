@@ -1,11 +1,11 @@
-"""What the simulation runs side by side is what a rollout runs alone."""
+"""What the simulation runs side by side is what a rollout runs alone; and in short, that it is strong enough."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.benchmarks.bench_rollout import Arms
+from tests.benchmarks.bench_rollout import Arms, Errors, Quality, upkeep_live, upkeep_paired
 from upkeep.rollout.analysis.sequential import Block, TwoArm
 
 margins = st.sampled_from([0.1, 0.02, 0.005])
@@ -34,3 +34,21 @@ def test_many_states_side_by_side_are_the_states_alone(seed: int, rate: float, m
         assert together.passing[each].tolist() == pytest.approx(state.passing, rel=1e-12, abs=1e-12)
         assert together.fail_peak[each] == pytest.approx(state.fail_peak, rel=1e-12, abs=1e-12)
         assert together.pass_peak[each] == pytest.approx(state.pass_peak, rel=1e-12, abs=1e-12)
+
+
+def test_a_good_canary_is_promoted_in_minutes_and_a_broken_one_goes_after_a_look() -> None:
+    rng = np.random.default_rng(7)
+    good, broken, worse = (upkeep_live(Errors(rate), 300, rng) for rate in (0.002, 0.5, 0.05))
+    assert good.passed >= 0.98
+    assert good.time()[1] <= 10
+    assert broken.taken_back == worse.taken_back == 1
+    assert broken.exposed()[1] <= 40
+    assert worse.exposed()[1] <= 260
+
+
+def test_pairs_find_a_worse_model_in_a_few_hundred_requests() -> None:
+    rng = np.random.default_rng(8)
+    good, worse = (upkeep_paired(Quality(less), 200, rng) for less in (0.0, 0.15))
+    assert good.passed >= 0.96
+    assert worse.taken_back == 1
+    assert worse.exposed()[1] <= 110
