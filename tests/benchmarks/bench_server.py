@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 
 CLIENTS = 8
-TURNS = 5
+TURNS = 3
 REQUESTS = {"plain": 400, "plain1": 1_000, "ours": 4_000, "log": 4_000}
 TITLES = {
     "plain": "plain `kserve.Model`",

@@ -38,24 +38,7 @@ class Options:
 
 def parse(arguments: Sequence[str], environ: dict[str, str]) -> Options:
     """The options; a flag may be spelt with ``-`` or ``_``. Ends the process with 2 when they are wrong."""
-    parser = argparse.ArgumentParser(
-        prog="python -m upkeep.serving.server", description=__doc__, allow_abbrev=False, add_help=True
-    )
-    parser.add_argument("--model-name", required=True, help="The name in the requests' paths.")
-    parser.add_argument("--model-dir", help=f"The model's folder. (default {MODEL_DIR})")
-    parser.add_argument("--storage-uri", help="Instead of a folder: file:///…/models/<digest> or s3://….")
-    parser.add_argument("--host", default="127.0.0.1", help="The address to listen on; 0.0.0.0 in a container.")
-    parser.add_argument("--http-port", type=int, default=8080, help="0: any free one.")
-    parser.add_argument("--grpc-port", type=int, help="Without it there is no gRPC.")
-    parser.add_argument("--payload-dir", type=Path, help="Where requests and answers are kept; without it, nowhere.")
-    parser.add_argument("--payload-drop", default="", help="Columns that must not be kept, with commas between.")
-    parser.add_argument("--namespace", default="models", help="For the payload log.")
-    parser.add_argument("--service", help="The InferenceService's name, for the payload log. (default NAME-VERSION)")
-    parser.add_argument("--allow", default="", help="Import paths of further types in a model, with commas between.")
-    parser.add_argument("--max-rows", type=int, default=10_000, help="In one request.")
-    parser.add_argument("--max-bytes", type=int, default=16 << 20, help="Of one request's body.")
-    parser.add_argument("--grace-seconds", type=float, default=30.0, help="For requests in flight, after SIGTERM.")
-    parser.add_argument("--workers", type=int, default=1, help="1: one process. For more, run more replicas.")
+    parser = command_line()
     given = parser.parse_args([_dashes(argument) for argument in arguments])
     if given.model_dir and given.storage_uri:
         parser.error("give --model-dir or --storage-uri, not both")
@@ -81,6 +64,29 @@ def parse(arguments: Sequence[str], environ: dict[str, str]) -> Options:
         max_bytes=given.max_bytes,
         grace_seconds=given.grace_seconds,
     )
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Every flag."""
+    parser = argparse.ArgumentParser(
+        prog="python -m upkeep.serving.server", description=__doc__, allow_abbrev=False, add_help=True
+    )
+    parser.add_argument("--model-name", required=True, help="The name in the requests' paths.")
+    parser.add_argument("--model-dir", help=f"The model's folder. (default {MODEL_DIR})")
+    parser.add_argument("--storage-uri", help="Instead of a folder: file:///…/models/<digest> or s3://….")
+    parser.add_argument("--host", default="127.0.0.1", help="The address to listen on; 0.0.0.0 in a container.")
+    parser.add_argument("--http-port", type=int, default=8080, help="0: any free one.")
+    parser.add_argument("--grpc-port", type=int, help="Without it there is no gRPC.")
+    parser.add_argument("--payload-dir", type=Path, help="Where requests and answers are kept; without it, nowhere.")
+    parser.add_argument("--payload-drop", default="", help="Columns that must not be kept, with commas between.")
+    parser.add_argument("--namespace", default="models", help="For the payload log.")
+    parser.add_argument("--service", help="The InferenceService's name, for the payload log. (default NAME-VERSION)")
+    parser.add_argument("--allow", default="", help="Import paths of further types in a model, with commas between.")
+    parser.add_argument("--max-rows", type=int, default=10_000, help="In one request.")
+    parser.add_argument("--max-bytes", type=int, default=16 << 20, help="Of one request's body.")
+    parser.add_argument("--grace-seconds", type=float, default=30.0, help="For requests in flight, after SIGTERM.")
+    parser.add_argument("--workers", type=int, default=1, help="1: one process. For more, run more replicas.")
+    return parser
 
 
 def _dashes(argument: str) -> str:
