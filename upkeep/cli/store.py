@@ -59,7 +59,13 @@ def sweep(spec_path: str, grace_hours: float, dry_run: bool, output: str) -> Non
 @store.command()
 @spec_option
 @click.option("--reason", required=True, help="Why; it is written beside the lock, and its holder reads it.")
-@click.option("--of", default="update", show_default=True, help="What the lock is of: update, or rollout.")
+@click.option(
+    "--of",
+    type=click.Choice(["update", "rollout"]),
+    default="update",
+    show_default=True,
+    help="Whose lock: that of updates, adoptions and sweeps, or that of who moves the traffic.",
+)
 @output_option
 def unlock(spec_path: str, reason: str, of: str, output: str) -> None:
     """End the lock that keeps others from the same work, and say who held it.

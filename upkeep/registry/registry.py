@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-UPDATE = "update"
-"""What the lock is of that updates, adoptions and sweeps hold."""
+UPDATE, ROLLOUT = "update", "rollout"
+"""What a lock is of: ``update``, which updates, adoptions and sweeps hold; ``rollout``, of who moves the traffic."""
 _VERSION = re.compile(r"v([1-9][0-9]*)")
 
 

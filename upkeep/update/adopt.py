@@ -72,7 +72,7 @@ def adopt_model(
         check_period(trained_until, known=periods, unit=spec.data.period, name="trained-until")
     with (
         tempfile.TemporaryDirectory(prefix="upkeep-adopt-") as name,
-        registry.lock(f"adopt {model.name}", now=now),
+        registry.lock(f"adopt {model.name}", now=now) as lease,
     ):
         work = Path(name)
         rows = _sample(spec, dataset, work, environ)
@@ -83,6 +83,7 @@ def adopt_model(
         if not verified.ok:
             raise ModelError(verified.message, where=Where(file=str(model)), fix="save the model again with skops")
         digest = registry.put_model(folder)
+        lease.check()
         card = registry.register(
             Card(
                 model=spec.name,
