@@ -18,6 +18,8 @@ from upkeep.errors import DataError, InputError, Problem, UpkeepError, Where
 if TYPE_CHECKING:
     from upkeep.data.infer import Inferred
     from upkeep.drift.result import DriftReport
+    from upkeep.monitor.outcomes import ProductionReport
+    from upkeep.monitor.traffic import Traffic
     from upkeep.pipelines.run import Listener
     from upkeep.registry.card import Card
     from upkeep.registry.lock import Epoch
@@ -297,8 +299,18 @@ def sweep(
     dry_run: bool = False,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Sequence[str]:
-    """Delete what no version names and is older than the grace time; the keys."""
-    return registry(spec).sweep(now=now(), grace=timedelta(hours=grace_hours), dry_run=dry_run)
+    """Delete what no version names and is older than the grace time, and the payload log's hours that are older than
+    ``monitoring.payloads.keep``; the keys."""
+    from upkeep.monitor.payloads import log_store
+    from upkeep.monitor.payloads import sweep as sweep_payloads
+
+    loaded = load_spec(spec)
+    gone = registry(loaded).sweep(now=now(), grace=timedelta(hours=grace_hours), dry_run=dry_run)
+    log = log_store(loaded)
+    if log is None:
+        return gone
+    keep = timedelta(seconds=loaded.monitoring.payloads.keep)
+    return (*gone, *(f"payloads/{key}" for key in sweep_payloads(log, now(), keep, dry_run=dry_run)))
 
 
 def unlock(spec: str | Path | ModelSpec, *, reason: str, of: str = "update") -> Epoch | None:
@@ -307,6 +319,68 @@ def unlock(spec: str | Path | ModelSpec, *, reason: str, of: str = "update") -> 
     A holder that is alive stops before its next step.
     """
     return registry(spec).unlock(reason, of=of)
+
+
+def metrics(
+    spec: str | Path | ModelSpec,
+    *,
+    window: float | None = 86400.0,
+    by: Sequence[str] = ("version", "window"),
+    since: float | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    tick: Callable[[int], None] | None = None,
+) -> ProductionReport:
+    """Quality in production, from the payload log and the labels.
+
+    ``window``: seconds of a window. ``by``: some of ``version``, ``window``, ``slice``. ``since``: only requests of the
+    last so many seconds. ``tick`` is told the lines of the log that were read.
+    """
+    from upkeep.monitor.report import report
+
+    loaded = load_spec(spec)
+    return report(
+        loaded,
+        registry(loaded),
+        by_version="version" in by,
+        window=timedelta(seconds=window) if window and "window" in by else None,
+        slices=loaded.data.slices if "slice" in by else (),
+        since=None if since is None else now() - timedelta(seconds=since),
+        now=now(),
+        tick=tick,
+    )
+
+
+def replay(
+    spec: str | Path | ModelSpec,
+    data: str,
+    *,
+    url: str = "",
+    rate: float = 50.0,
+    seconds: float = 60.0,
+    rows: int | None = None,
+    label_delay: float = 30.0,
+    label_share: float = 1.0,
+    tick: Callable[[Traffic], None] | None = None,
+) -> Traffic:
+    """Send rows of ``data`` as live requests, with labels that come later; what came back.
+
+    ``data``: a file, a folder, an s3:// address, or a period of ``data.source``. Without ``url`` they go to the
+    one-machine cluster. See :func:`upkeep.monitor.traffic.send`.
+    """
+    from upkeep.monitor.traffic import gateway_url, rows_of, send
+
+    loaded = load_spec(spec)
+    return send(
+        loaded,
+        rows_of(loaded, data, os.environ),
+        url=url or gateway_url(loaded),
+        rate=rate,
+        most_seconds=seconds,
+        most_rows=rows,
+        label_delay=label_delay,
+        label_share=label_share,
+        tick=tick,
+    )
 
 
 def spec_schema() -> dict[str, Any]:

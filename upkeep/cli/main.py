@@ -28,6 +28,8 @@ COMMANDS = {
     "up": ("upkeep.cli.cluster", "up", "Serve on this machine what Git says."),
     "status": ("upkeep.cli.cluster", "status", "Show what the one-machine cluster runs and serves."),
     "down": ("upkeep.cli.cluster", "down", "Stop the one-machine cluster."),
+    "metrics": ("upkeep.cli.monitor", "metrics", "Show the quality in production, from payload log and labels."),
+    "replay": ("upkeep.cli.monitor", "replay", "Send rows as live requests, with labels that come later."),
     "compile": ("upkeep.cli.update", "compile_", "Write the KFP pipeline as IR YAML."),
     "spec": ("upkeep.cli.spec", "spec", "The spec's JSON Schema and reference."),
     "store": ("upkeep.cli.store", "store", "Make the bucket; sweep what no version names; end a lock."),

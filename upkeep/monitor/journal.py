@@ -122,14 +122,17 @@ class Journal:
         now: datetime,
         since: datetime | None = None,
         tick: Callable[[int], None] | None = None,
+        meet: bool = True,
     ) -> Look:
-        """Read what is new. ``since``: without hours of the log that end before. None: there is no such folder yet."""
+        """Read what is new. ``since``: without hours of the log that end before. None: there is no such folder yet.
+        ``meet=False``: no outcome gets a number, where only figures are asked for."""
         found = Look()
         if log is not None:
             self._read_log(log, found, now=now, since=since, tick=tick)
         if labels is not None:
             self._read_labels(labels, rules, found, now=now)
-        self._meet()
+        if meet:
+            self._meet()
         return found
 
     def _read_log(

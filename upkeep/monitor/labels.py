@@ -49,6 +49,8 @@ class LabelRules:
     classes: tuple[Label, ...]
     """The labels that may occur; empty: any."""
     delimiter: str = ","
+    encoding: str = "utf-8"
+    """Of CSV files."""
 
 
 def label_rules(spec: ModelSpec, classes: Sequence[Label] = ()) -> LabelRules:
@@ -60,6 +62,7 @@ def label_rules(spec: ModelSpec, classes: Sequence[Label] = ()) -> LabelRules:
         time=columns.time,
         classes=spec.data.target.classes or tuple(classes),
         delimiter=spec.data.delimiter,
+        encoding=spec.data.encoding,
     )
 
 
@@ -184,6 +187,7 @@ def _json_text(value: Any) -> str | None:
 
 
 def _csv(data: bytes, rules: LabelRules, refused: Counter[str]) -> Any:
+    data = data.decode("utf-8-sig" if rules.encoding == "utf-8" else rules.encoding).encode()
     if not data.strip():
         raise InputError("the file is empty")
 
