@@ -43,6 +43,8 @@ HARM = 0.005
 """The margin of errors over all traffic."""
 POINTS = 0.02
 """The margin of accuracy."""
+PARTS = {0.004: "errors and latency", 0.0016: "the same, accuracy, pairs and slices"}
+"""Errors' part of the chance to roll back, beside which other metrics."""
 LOOK = 10.0
 """Seconds between two looks."""
 LONGEST = 24 * 3600.0
@@ -199,8 +201,8 @@ class Traffic:
 # --- the policies --------------------------------------------------------------------------------------------------
 
 
-def upkeep_live(scenario: Scenario, n: int, rng: np.random.Generator) -> Rollouts:
-    """Two arms on live traffic, a look every ten seconds."""
+def upkeep_live(scenario: Scenario, n: int, rng: np.random.Generator, *, alpha: float = 0.01) -> Rollouts:
+    """Two arms on live traffic, a look every ten seconds; ``alpha``: this metric's part of the chance to roll back."""
     errors = isinstance(scenario, Errors)
     traffic = Traffic(scenario, n, rng)
     arms = Arms(n, prior=0.01 if errors else 0.2)
@@ -217,7 +219,7 @@ def upkeep_live(scenario: Scenario, n: int, rng: np.random.Generator) -> Rollout
                 closed = at[whole]
                 arms.update(closed, waiting[closed, step], margins[traffic.step[closed]])
                 waiting[closed, step] = 0.0
-        end.back(at[arms.fail_peak[at] >= FAIL])
+        end.back(at[arms.fail_peak[at] >= -math.log(alpha)])
         passed = at[(arms.pass_peak[at] >= PASS) & ~end.is_back[at]]
         end.forward(passed)
         arms.begin(passed)
@@ -558,7 +560,11 @@ def main() -> None:
         ("pairs, 15 % disagree, 14 a look", lambda side, rng: endless_pairs(side, 0.15, 14, half_day, paths, rng)),
     ]
     endless = {name: [test(side, np.random.default_rng(seeds.spawn(1)[0])) for side in (1, -1)] for name, test in kinds}
-    print(page(errors, quality, at_margin, noisy, slow, sticky, endless, n, paths, time.perf_counter() - began))
+    parts = {
+        alpha: {canary: run(partial(upkeep_live, alpha=alpha), Errors(canary), 2) for canary in (0.01, 0.05, 0.5)}
+        for alpha in PARTS
+    }
+    print(page(errors, quality, at_margin, noisy, slow, sticky, endless, parts, n, paths, time.perf_counter() - began))
 
 
 def page(
@@ -569,6 +575,7 @@ def page(
     slow: dict[str, Rollouts],
     sticky: dict[bool, Rollouts],
     endless: dict[str, list[tuple[float, float]]],
+    parts_of: dict[float, dict[float, Rollouts]],
     n: int,
     paths: int,
     seconds: float,
@@ -637,6 +644,16 @@ def page(
                 [name, equal_cell(cells[0.002]), *(bad_cell(cells[each]) for each in (0.01, 0.05, 0.5))]
                 for name, cells in errors.items()
             ],
+        ),
+        (
+            "**Upkeep with several metrics.** They share the 1 %; what follows is errors alone, with the part that a "
+            "rollout gives it by default: "
+            + "; ".join(
+                f"{PARTS[alpha]} ({percent(alpha)}): "
+                + ", ".join(f"{percent(canary)} {bad_cell(done)}" for canary, done in cells.items())
+                for alpha, cells in parts_of.items()
+            )
+            + "."
         ),
         (
             "**The same on other days.** An equal canary where both fail 1.5 %; a canary with 1 % errors (champion "
