@@ -50,6 +50,8 @@ check: setup ## style, types, import direction, locks
 
 simulate: setup ## rollouts under faults: COUNT of them from seed START on
 	@$(BIN)/python -m tests.simulation.run --count $(or $(COUNT),100000) --start $(or $(START),0) --jobs 2
+	@# and, slower by far, one in a hundred under the whole controller
+	@$(BIN)/python -m tests.simulation.whole --count $$(($(or $(COUNT),100000) / 100)) --start $(or $(START),0)
 
 format: setup ## put everything in its usual form
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

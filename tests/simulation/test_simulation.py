@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
+from tests.simulation import whole
 from tests.simulation.run import many, simulate
 from tests.simulation.world import CALM
 from upkeep.rollout import decide
@@ -92,3 +93,15 @@ def test_a_wrong_decision_is_found(monkeypatch: pytest.MonkeyPatch, name: str) -
     mutate(monkeypatch)
     _, broken = many(200)
     assert any(re.search(why, told) for _, told in broken), broken[:5]
+
+
+def test_the_whole_controller_holds_too() -> None:
+    counts, broken = whole.many(30)
+    assert broken == []
+    assert min(counts[name] for name in ("ended succeeded", "ended rolled_back", "killed"))
+
+
+def test_a_wrong_decision_is_found_in_the_whole_controller_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(decide._PHASES, "step", _on)  # type: ignore[arg-type]
+    _, broken = whole.many(4)
+    assert any("was left on" in told for _, told in broken), broken
