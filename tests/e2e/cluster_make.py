@@ -127,14 +127,17 @@ class Cluster:
             known.write_text(tiny_model(self.root / "store", int(version[1:])))
         return known.read_text()
 
+    def broken(self, version: str) -> Path:
+        """While this file is there, the version's (fake) server does not start."""
+        return self.root / "store" / "tiny" / "models" / self.digest(version) / "broken"
+
     # --- processes -------------------------------------------------------------------------------------------------
 
     def up(self) -> subprocess.Popen[bytes]:
-        """``upkeep up``, as a user runs it; returns once it serves what Git says."""
+        """``upkeep up`` with model servers that start in a moment."""
+        command = [sys.executable, "-m", "tests.e2e.fake_up", str(self.spec_file)]
         with (self.root / "up.log").open("ab") as log:
-            daemon = subprocess.Popen(
-                [UPKEEP, "up", "--spec", str(self.spec_file)], env=self.environ, stdout=log, stderr=log
-            )
+            daemon = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
         self.daemons.append(daemon)
         return daemon
 

@@ -75,6 +75,9 @@ class LocalCluster:
     def brake(self, spec: ModelSpec, weights: Mapping[str, int]) -> None:
         if sum(weights.values()) != 100 or min(weights.values()) < 0:
             raise ValueError(f"weights must be per cent and sum to 100: {dict(weights)}")
+        if not self._folder.brakes.is_dir():
+            self._state(spec)  # says that no cluster runs here
+        # Also for a daemon that is down: it obeys when it is back.
         self._folder.write_brake(spec.name, weights)
         self._await(spec, braked=True)
 

@@ -14,7 +14,7 @@ from typing import Any
 from upkeep.errors import OutsideError, Where
 from upkeep.serving.local.ask import START
 from upkeep.serving.local.folder import Folder, read_json
-from upkeep.serving.local.process import Process, last_words
+from upkeep.serving.local.process import Identity, Process, last_words, started
 
 _GRACE = 10.0
 _DAEMON_SECONDS = 90.0
@@ -65,7 +65,12 @@ def start_detached(folder: Folder, specs: Sequence[str], port: int | None) -> di
 
 def _is_up(status: Mapping[str, Any]) -> bool:
     return bool(status["gateway"]) and all(
-        model["looked"] and not model["problems"] and model["weights"] == model["git_weights"]
+        model["looked"]
+        and not model["problems"]
+        and model["weights"] == model["git_weights"]
+        and all(
+            condition["status"] == "True" for each in model["services"] for condition in each["status"]["conditions"]
+        )
         for model in status["models"].values()
     )
 
@@ -74,10 +79,11 @@ def stop(folder: Folder) -> list[str]:
     """Stop the daemon, and what an earlier one left behind; what was stopped, a sentence each."""
     said = []
     pid = folder.daemon()
-    if pid is not None:
+    if pid is not None and (began := started(pid)):
+        daemon = Identity(pid=pid, started=began)
         os.kill(pid, signal.SIGTERM)
         end = time.monotonic() + _DAEMON_SECONDS
-        while folder.daemon() is not None:
+        while daemon.alive:
             if time.monotonic() > end:
                 raise OutsideError(
                     f"the cluster did not stop within {_DAEMON_SECONDS:g} seconds",

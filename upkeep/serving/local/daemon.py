@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from upkeep import records
 from upkeep.errors import InputError, Problem, UpkeepError, Where, known
+from upkeep.serving.drivers import driver_of
 from upkeep.serving.local.envoy import LOOPBACK, ModelRoute, cluster_name
 from upkeep.serving.local.folder import Folder, read_json, write_json
 from upkeep.serving.local.gateway import Gateway
@@ -26,7 +27,7 @@ from upkeep.serving.local.process import Process, trim
 from upkeep.serving.local.server import Launch, Server, launch
 from upkeep.serving.local.shares import shares
 from upkeep.serving.local.status import ModelState, ServiceState, cluster_status
-from upkeep.serving.local.wanted import Manifests, Source, Wanted, WantedServer, read_wanted
+from upkeep.serving.local.wanted import FACTS, Manifests, Source, Wanted, WantedServer, read_wanted
 from upkeep.serving.manifests import version_number
 from upkeep.spec.model import ModelSpec
 
@@ -59,6 +60,8 @@ class _Model:
     trusted: frozenset[str] = frozenset()
     problem: UpkeepError | None = None
     """Why the newest commit is not what is wanted."""
+    away: UpkeepError | None = None
+    """Why the repository cannot be read."""
     gateway_problem: str = ""
     brake: dict[str, int] | None = None
     obeyed: dict[str, int] | None = None
@@ -94,6 +97,10 @@ class Daemon:
         names = [source.spec.name for source in sources]
         if len(set(names)) != len(names):
             raise InputError(f"two specs have the same name: {', '.join(sorted(names))}", fix="give each model its own")
+        for source in sources:
+            refused = driver_of(source.spec).refusals(source.spec, FACTS)
+            if refused:
+                raise InputError(problems=refused)
         self._folder = folder
         self._environ = dict(os.environ if environ is None else environ)
         self._models = {source.spec.name: _Model(source) for source in sources}
@@ -150,9 +157,9 @@ class Daemon:
             os.close(lock)
 
     async def _end(self) -> None:
-        """No new requests first, then the servers."""
+        """The gateway first: it takes no new requests, and waits for those under way. Then the servers."""
         longest = max(model.spec.rollout.timeout for model in self._models.values())
-        await self._gateway.stop(2.0)
+        await self._gateway.stop(longest)
         ending = [task for model in self._models.values() for task in model.ending.values()]
         for task in ending:
             task.cancel()
@@ -259,7 +266,7 @@ class Daemon:
             return
         model.problem = problem
         if problem is not None:
-            self._tell(f"{model.spec.name}: {f'commit {at} is not applied: ' if at else ''}{problem}")
+            self._tell(f"{model.spec.name}: commit {at} is not applied: {problem}")
         self._changed.set()
 
     async def _watch_files(self) -> None:
@@ -354,7 +361,7 @@ class Daemon:
                 for pinned in (False, True):
                     ports[cluster_name(name, version, pinned=pinned)] = port
         wanted = {name: model.wanted for name, model in self._models.items()}
-        brakes = {name: model.brake for name, model in self._models.items()}
+        brakes = {name: self._forced(model) for name, model in self._models.items()}
         await self._gateway.apply(ports, tables)
         for name, given in weights.items():
             model = self._models[name]
@@ -371,16 +378,22 @@ class Daemon:
         """Version → per cent now: the brake's or Git's weights, and none to a server that is not there."""
         assert model.wanted is not None
         said = dict(model.wanted.weights)
-        if model.brake is not None:
-            forced = {version: weight for version, weight in model.brake.items() if version in model.wanted.servers}
-            if sum(forced.values()) == 100:
-                said = {**dict.fromkeys(said, 0), **forced}
+        if forced := self._forced(model):
+            there = model.wanted.servers
+            said = dict.fromkeys(said, 0) | {version: weight for version, weight in forced.items() if version in there}
         leaving = (version for version in model.servers if version not in said and version not in model.ending)
         return shares(
             {**dict.fromkeys(leaving, 0), **said},
             ready=[version for version, server in model.servers.items() if server.ready],
             trusted=model.trusted,
         )
+
+    def _forced(self, model: _Model) -> dict[str, int] | None:
+        """The brake's weights, where they can be obeyed: what gets traffic by them must be there."""
+        if model.brake is None or model.wanted is None:
+            return None
+        there = {version: weight for version, weight in model.brake.items() if version in model.wanted.servers}
+        return model.brake if sum(there.values()) == sum(model.brake.values()) == 100 else None
 
     def _remember(self, model: _Model, wanted: Wanted) -> None:
         had = {version for version, weight in wanted.weights.items() if weight}
@@ -395,10 +408,10 @@ class Daemon:
     def _start_servers(self, model: _Model) -> None:
         assert model.wanted is not None
         for version, wanted in model.wanted.servers.items():
-            if version in model.servers and version not in model.ending:
-                continue
-            if version in model.ending:
-                continue  # it comes back once it has ended
+            if version in model.ending and not model.servers[version].stopping:
+                model.ending.pop(version).cancel()
+            if version in model.servers:
+                continue  # one that is being stopped comes back once it has ended
             model.servers[version] = Server(
                 wanted,
                 self._launch(model.spec, wanted, self._environ),
@@ -458,19 +471,23 @@ class Daemon:
         write_json(self._folder.status, cluster_status(states, pid=os.getpid(), gateway=gateway, at=datetime.now(UTC)))
 
     def _problems(self, model: _Model) -> tuple[Problem, ...]:
-        problems = list(model.problem.problems) if model.problem is not None else []
+        problems = [problem for error in (model.problem, model.away) if error for problem in error.problems]
         if model.gateway_problem:
             problems.append(Problem(model.gateway_problem))
         if not self._has_gateway:
             problems.append(Problem("the gateway does not run; it is started again"))
         if model.wanted is None:
             return tuple(problems)
-        for version, weight in model.wanted.weights.items():
+        if model.brake is not None and model.obeyed is None:
+            problems.append(Problem(f"the brake cannot be obeyed: {_shown(model.brake)} are not all here"))
+        weights = model.obeyed or model.wanted.weights
+        for version, weight in weights.items():
             server = model.servers.get(version)
-            if weight and model.brake is None and (server is None or not server.ready):
+            if weight and (server is None or not server.ready):
                 why = server.message if server is not None else "it is not there"
                 goes = _shown({v: w for v, w in model.weights.items() if w})
-                problems.append(Problem(f"{version} does not answer ({why}); until it does, traffic goes {goes}"))
+                then = "its requests fail" if model.weights.get(version) else f"until it does, traffic goes {goes}"
+                problems.append(Problem(f"{version} does not answer ({why}); {then}"))
         return tuple(problems)
 
 

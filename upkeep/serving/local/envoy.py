@@ -95,6 +95,7 @@ def bootstrap(
                 {"prefix": "/stats"},
                 {"prefix": "/config_dump"},
                 {"exact": "/reopen_logs"},
+                {"exact": "/drain_listeners"},
             ],
         },
         "overload_manager": {

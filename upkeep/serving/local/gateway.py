@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from upkeep.serving.local.process import Process, last_words
 
 _START_SECONDS = 20.0
 _APPLY_SECONDS = 3.0
+_END_SECONDS = 5.0
 _POLL = 0.004
 _MOST_ACCESS_LOG = 64 << 20
 
@@ -134,8 +136,15 @@ class Gateway:
             await self._client.post(f"{self._admin}/reopen_logs")
 
     async def stop(self, grace: float) -> None:
-        if self._process is not None:
-            await self._process.stop(grace)
+        """End it: no new connections, then at most ``grace`` seconds for the requests under way."""
+        if self._process is not None and self._process.alive:
+            with contextlib.suppress(httpx.HTTPError, UpkeepError):
+                await self._client.post(f"{self._admin}/drain_listeners")
+                name = "http.gateway.downstream_rq_active"
+                end = asyncio.get_running_loop().time() + grace
+                while (await self._stats(f"^{name}$")).get(name) and asyncio.get_running_loop().time() < end:
+                    await asyncio.sleep(0.02)
+            await self._process.stop(_END_SECONDS)
             self._folder.gateway.unlink(missing_ok=True)
         await self._client.aclose()
 

@@ -54,10 +54,9 @@ def launch(spec: ModelSpec, wanted: WantedServer, environ: Mapping[str, str], *,
     if spec.object_store.region:
         given["AWS_REGION"] = spec.object_store.region
     words = (word for name, value in options.items() if value for word in (name, value))
-    return Launch(
-        command=(sys.executable, "-m", "upkeep.serving.server", *words),
-        environ={**environ, **given},
-    )
+    # The token for Git is nothing that a process with a client's requests in it should hold.
+    kept = {name: value for name, value in environ.items() if not name.startswith("UPKEEP_GIT_")}
+    return Launch(command=(sys.executable, "-m", "upkeep.serving.server", *words), environ=kept | given)
 
 
 class Server:
@@ -75,6 +74,7 @@ class Server:
     ) -> None:
         self.wanted = wanted
         self.ready = False
+        self.stopping = False
         self.refused = False
         """It cannot serve what its manifest says: waiting does not help."""
         self.message = "it starts"
@@ -100,43 +100,53 @@ class Server:
 
     async def stop(self, grace: float) -> None:
         """End it: SIGTERM, and SIGKILL after ``grace`` seconds."""
+        self.stopping = True
+        self._say(False, "it is stopped")
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        self._say(False, "it is stopped")
         if self._process is not None:
             await self._process.stop(grace)
         self._record.unlink(missing_ok=True)
 
     async def _run(self) -> None:
         failures = 0
+        loop = asyncio.get_running_loop()
         async with httpx.AsyncClient(trust_env=False, timeout=5.0) as client:
             while True:
-                process = await self._adopt()
-                if process is None:
-                    process = self._start()
-                    self.settled.set()
-                ended = asyncio.create_task(process.wait())
+                began = loop.time()
+                was_ready = False
                 try:
-                    was_ready = await self._until_ready(client, ended)
-                    if was_ready:
-                        self.refused = False
-                        self._say(True, "")
-                        self.settled.set()
-                        self._tell(f"{self.wanted.service} is ready")
-                    began = asyncio.get_running_loop().time()
-                    how = await ended
-                    self.settled.set()
-                finally:
-                    ended.cancel()
-                well = was_ready and asyncio.get_running_loop().time() - began >= _WELL_AFTER
-                failures = 0 if well else failures + 1
-                self.refused = not was_ready and process.code == _INPUT_ERROR
-                words = last_words(self._log)
-                self._say(False, f"its server {how}" + (f": {words}" if words and not was_ready else ""))
-                pause = 0.0 if failures <= 1 and was_ready else min(_LONGEST_WAIT, 2.0 ** (failures - 1))
+                    was_ready = await self._live(client)
+                except OSError as error:
+                    self._say(False, f"its server cannot be started: {error}")
+                failures = 0 if was_ready and loop.time() - began >= _WELL_AFTER else failures + 1
+                pause = 0.0 if was_ready and failures <= 1 else min(_LONGEST_WAIT, 2.0 ** (failures - 1))
                 self._tell(f"{self.wanted.service}: {self.message}; it starts again in {pause:g} s")
+                self.settled.set()
                 await asyncio.sleep(pause)
                 self.restarts += 1
+
+    async def _live(self, client: httpx.AsyncClient) -> bool:
+        """One process's life, from its start to its end: whether it was ever ready."""
+        process = await self._adopt()
+        if process is None:
+            process = self._start()
+            self.settled.set()
+        ended = asyncio.create_task(process.wait())
+        try:
+            was_ready = await self._until_ready(client, ended)
+            if was_ready:
+                self.refused = False
+                self._say(True, "")
+                self.settled.set()
+                self._tell(f"{self.wanted.service} is ready")
+            how = await ended
+        finally:
+            ended.cancel()
+        self.refused = not was_ready and process.code == _INPUT_ERROR
+        words = "" if was_ready else last_words(self._log)
+        self._say(False, f"its server {how}" + (f": {words}" if words else ""))
+        return was_ready
 
     async def _adopt(self) -> Process | None:
         """The server of an earlier daemon, if it is this very one; another that stands in its place is ended."""
