@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from upkeep.registry.registry import Registry
     from upkeep.rollout.analysis.result import Analysis
     from upkeep.rollout.by_hand import Done
+    from upkeep.rollout.doctor import Finding
     from upkeep.rollout.history import Entry
     from upkeep.rollout.state import State
     from upkeep.rollout.watch import Report
@@ -516,6 +517,32 @@ def rollout_status(spec: str | Path | ModelSpec) -> RolloutStatus:
         analysis=look.shadow if seen.state.phase == "shadow" else look.analysis,
         troubles=troubles,
     )
+
+
+def rollout_page(spec: str | Path | ModelSpec, path: str | Path = "rollouts.html") -> Path:
+    """Write the page of the model's rollouts to ``path``, whole or not at all."""
+    from upkeep.report.rollout_page import rollout_page as page
+    from upkeep.report.rollouts import rollouts_of
+    from upkeep.rollout.connect import connect
+    from upkeep.rollout.history import history as read
+
+    loaded, path, now = load_spec(spec), Path(path), datetime.now(UTC)
+    with connect(loaded) as model:
+        entries = read(loaded, model.repository)
+        view = rollouts_of(loaded, entries, model.store, now, repository=model.repository.url)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(page(view), encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def doctor(spec: str | Path | ModelSpec) -> Sequence[Finding]:
+    """Look at what a rollout of this model would need, before anything moves."""
+    from upkeep.rollout.connect import connect
+    from upkeep.rollout.doctor import examine
+
+    with connect(load_spec(spec)) as model:
+        return examine(model, datetime.now(UTC))
 
 
 def watch(

@@ -25,6 +25,7 @@ COMMANDS = {
     "history": ("upkeep.cli.rollout", "history", "What served, since when, by which commit, on which evidence."),
     "versions": ("upkeep.cli.versions", "versions", "List, show, verify and compare registered versions."),
     "adopt": ("upkeep.cli.versions", "adopt", "Make the model that already serves version 1."),
+    "doctor": ("upkeep.cli.doctor", "doctor", "Look at what a rollout needs: what is missing, ignored or broken."),
     "up": ("upkeep.cli.cluster", "up", "Serve on this machine what Git says."),
     "status": ("upkeep.cli.cluster", "status", "Show what the one-machine cluster runs and serves."),
     "down": ("upkeep.cli.cluster", "down", "Stop the one-machine cluster."),

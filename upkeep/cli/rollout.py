@@ -125,6 +125,26 @@ def _against(value: float | None, limit: float | None) -> str:
     return "–" if value is None or limit is None else f"{value:.3g} / {limit:.3g}"
 
 
+@rollout.command("page")
+@spec_option
+@click.option("--to", "path", type=click.Path(dir_okay=False), default="rollouts.html", show_default=True)
+@output_option
+def page(spec_path: str, path: str, output: str) -> None:
+    """Write one page of all rollouts: how traffic moved, why, and what users met.
+
+    \b
+    Example:
+      upkeep rollout page --to rollouts.html
+    """
+    from upkeep import api
+
+    written = api.rollout_page(spec_path, path)
+    if output == "json":
+        show_json({"page": str(written)})
+    else:
+        click.echo(str(written))
+
+
 # --- watch ---------------------------------------------------------------------------------------------------------
 
 

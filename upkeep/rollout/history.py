@@ -29,6 +29,8 @@ class Entry:
     """Why it made none."""
     reason: str = ""
     """Why it was done, as the state says."""
+    rollout: str = ""
+    """The id of the rollout that it belongs to; empty: none."""
     champion: Canary | None = None
     """The champion as what it once was: version, bytes, and the update that made it."""
 
@@ -53,7 +55,7 @@ def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry
             return history(spec, opened)
     entries = []
     for commit in repository.history(spec.rollout.branch, release_folder(spec)):
-        serving, problem, reason, champion = None, "", "", None
+        serving, problem, reason, champion, rollout = None, "", "", None, ""
         try:
             released = read_release(spec, Tree(commit.id, commit.files))
             serving = serving_of(released, commit.id)
@@ -61,7 +63,7 @@ def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry
             problem = str(error)
             released = None
         if released is not None:
-            reason, first = released.state.reason, released.state.champion
+            reason, first, rollout = released.state.reason, released.state.champion, released.state.rollout
             update = released.versions[first.version].update
             champion = Canary(version=first.version, digest=first.digest, update=update)
         entries.append(
@@ -74,6 +76,7 @@ def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry
                 serving=serving,
                 problem=problem,
                 reason=reason,
+                rollout=rollout,
                 champion=champion,
             )
         )

@@ -34,7 +34,9 @@ def combine(metrics: Sequence[MetricEvidence], *, rollback: float) -> Analysis:
     if failed or share >= 1:
         verdict = "fail"
         decided = failed or sorted((each for each, _, _ in tested), key=_share, reverse=True)[:3]
-        summary = "worse than the champion: " + _names(decided)
+        worse, missed = ([each for each in decided if (each.fail_at is None) == fixed] for fixed in (False, True))
+        said = (("worse than the champion: ", worse), ("a fixed limit was missed: ", missed))
+        summary = "; ".join(words + _names(of) for words, of in said if of)
     elif waiting or not required:
         verdict = "insufficient"
         decided = waiting

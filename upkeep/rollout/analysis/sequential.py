@@ -56,6 +56,7 @@ best from a canary that is worse by half the margin, the timid ones survive wher
 PASS_START: Floats = np.log([0.05, 0.05, 0.45, 0.45])
 PAIRED_FAIL: Floats = np.array([0.05, 0.1, 0.2, 0.35, 0.6, 0.9])
 PAIRED_PASS: Floats = np.array([0.06, 0.1, 0.15, 0.25, 0.4])
+"""The same for pairs; the wealth is spread evenly."""
 PSEUDO = 50.0
 """How many outcomes the prior guess at the bad rate is worth."""
 _SIZES = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.4)

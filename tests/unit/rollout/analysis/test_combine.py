@@ -71,7 +71,8 @@ def test_one_metric_suffices_at_its_own_weight() -> None:
 def test_a_fixed_limit_takes_back_and_must_be_kept() -> None:
     limit = Threshold(metric="errors", at_most=0.01, min_requests=10)
     passed = evidence(verdict="pass")
-    assert combine([passed, judge(limit, [Reading(value=0.02, n=50)])], rollback=0.01).verdict == "fail"
+    missed = combine([passed, judge(limit, [Reading(value=0.02, n=50)])], rollback=0.01)
+    assert (missed.verdict, missed.summary) == ("fail", "a fixed limit was missed: errors")
     assert combine([passed, judge(limit, [Reading(value=0.0, n=50)])], rollback=0.01).verdict == "pass"
     assert combine([passed, judge(limit, [])], rollback=0.01).verdict == "insufficient"
     alone = combine([judge(limit, [Reading(value=0.0, n=50)])], rollback=0.01)
