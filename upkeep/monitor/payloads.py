@@ -218,7 +218,7 @@ class Answers:
         whole = _whole(request.data, self.wanted.order)
         if values is None:
             values = [[None] * len(said) for _ in range(len(names) + bool(self.wanted.id))]
-        if any(len(column) != len(said) for column in values):
+        if set(map(len, values)) - {len(said)}:
             self.unreadable += 1
             return
         version = request.version or response.version or _version_of(request.service)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,9 +27,9 @@ from tests.unit.monitor.monitor_make import (
     write_log,
 )
 from upkeep.errors import ConflictError, OutsideError
-from upkeep.monitor import journal as journal_module
-from upkeep.monitor.journal import Journal, journal_path
+from upkeep.monitor.journal import Journal, journal_path, open_journal
 from upkeep.monitor.outcomes import Outcome, counts, coverage, outcomes, production, uneven_labels
+from upkeep.monitor.payloads import wanted
 from upkeep.spec.model import ModelSpec
 
 MINUTE = timedelta(minutes=1)
@@ -121,20 +123,20 @@ def test_the_order_of_arrival_never_matters(data: st.DataObject, answers: list[A
                 else:
                     place, (loan, value, minute) = what
                     write_labels(folder, [(loan, str(value), NOON + minute * MINUTE)], f"{place}.csv")
-        wanted = expected(answers, labels)
+        right_ones = expected(answers, labels)
         with journal_of(spec, folder / "journal") as journal:
-            assert {(key, version) for key, version, _, _ in known(journal)} == set(wanted)
-            assert [each.seq for each in numbers] == list(range(1, len(wanted) + 1))
+            assert {(key, version) for key, version, _, _ in known(journal)} == set(right_ones)
+            assert [each.seq for each in numbers] == list(range(1, len(right_ones) + 1))
             rows = production(journal, classes=(False, True), positive=True)
             right = {row.version: round((row.metrics["accuracy"] or 0) * row.labelled) for row in rows}
-            for version in {key[1] for key in wanted}:
-                of_version = [said == label for (_, each), (said, label) in wanted.items() if each == version]
+            for version in {key[1] for key in right_ones}:
+                of_version = [said == label for (_, each), (said, label) in right_ones.items() if each == version]
                 assert right[version] == sum(of_version)
         with journal_of(spec) as fresh:  # from nothing, at once: the same
             look(fresh, spec)
             answers_then = {(key, version): (said, label) for key, version, said, label in known(fresh)}
             assert answers_then == {
-                key: (str(said).lower(), str(label).lower()) for key, (said, label) in wanted.items()
+                key: (str(said).lower(), str(label).lower()) for key, (said, label) in right_ones.items()
             }
 
 
@@ -374,19 +376,29 @@ def test_another_layout_and_a_damaged_file_are_made_anew(tmp_path: Path) -> None
         assert journal.database.execute("SELECT _key FROM answers").fetchone() == ("r1",)
 
 
-def test_another_process_is_waited_for_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def locked(*_: Any, **__: Any) -> Any:
-        raise duckdb.IOException("IO Error: Could not set lock on file: Conflicting lock is held in another process")
+HOLDS = """
+import sys, duckdb
+held = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
 
-    monkeypatch.setattr(journal_module, "BUSY_SECONDS", 0.0)
-    monkeypatch.setattr(journal_module.duckdb, "connect", locked)
-    spec = make_spec(tmp_path)
-    with (
-        pytest.raises(ConflictError, match="another process"),
-        journal_module.open_journal(spec, journal_module.Wanted(id=None, columns=(), order=(), positive=None),
-                                    tmp_path / "journal", busy_seconds=0.0),
-    ):  # fmt: skip
-        pass
+
+def test_another_process_is_waited_for_and_named(tmp_path: Path) -> None:
+    spec, path = make_spec(tmp_path), tmp_path / "journal"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with (
+            pytest.raises(ConflictError, match="another process"),
+            open_journal(spec, wanted(spec), path, busy_seconds=0.0),
+        ):
+            pass
+        assert other.stdin is not None
+        other.stdin.close()
+    with journal_of(spec, path) as journal:
+        assert look(journal, spec).answers.lines == 0
 
 
 def test_a_failing_database_is_told_in_words(tmp_path: Path) -> None:
