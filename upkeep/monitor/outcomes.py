@@ -7,9 +7,11 @@ another: :func:`uneven_labels` looks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -248,7 +250,7 @@ def _one_cut(
     for (version, start, text), some in groups.items():
         rows = _rows(some, classes, positive, grouped=journal.unit is not None)
         sample = Sample(rows, ("answer",), resamples=RESAMPLES, seed=seed)
-        intervals = {name: sample.interval(name, CONFIDENCE) for name in COUNTED} if len(rows) else {}
+        intervals = {name: _interval(sample, name) for name in COUNTED} if len(rows) else {}
         found.append(
             Production(
                 version=version,
@@ -258,16 +260,36 @@ def _one_cut(
                 answered=sum(cell[-1] for cell in some),
                 labelled=len(rows),
                 metrics={name: sample.value(name, "answer") if len(rows) else None for name in COUNTED},
-                intervals={name: _share(each) for name, each in intervals.items() if each is not None},
+                intervals={name: each for name, each in intervals.items() if each is not None},
             )
         )
     return found
 
 
-def _share(interval: Interval) -> Interval:
-    """No share lies outside [0, 1]."""
-    low, high = max(interval.low, 0.0), min(interval.high, 1.0)
-    return Interval(estimate=interval.estimate, low=min(low, interval.estimate), high=max(high, interval.estimate))
+def _interval(sample: Sample, metric: str) -> Interval | None:
+    """Wilson's, where the metric is a share of rows that stand for themselves: it is right near 0 and 1, too. Else the
+    evaluation's own; None where that has no width."""
+    rows = sample.rows
+    if rows.groups is None and (metric == "accuracy" or (metric != "f1" and rows.positive is not None)):
+        predicted = rows.answers["answer"].predicted
+        among = {"precision": predicted == rows.positive, "recall": rows.truth == rows.positive}
+        counted = among.get(metric, np.ones(len(rows), np.bool_))
+        return wilson(int((counted & (predicted == rows.truth)).sum()), int(counted.sum()))
+    found = sample.interval(metric, CONFIDENCE)
+    if found is None or found.low == found.high:
+        return None
+    return Interval(estimate=found.estimate, low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+
+def wilson(hits: int, n: int, confidence: float = CONFIDENCE) -> Interval | None:
+    """The score interval of a share (Wilson, J. Am. Stat. Assoc. 22, 1927); None without an observation."""
+    if not n:
+        return None
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = hits / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Interval(estimate=share, low=min(max(middle - half, 0.0), share), high=max(min(middle + half, 1.0), share))
 
 
 def _moment(epoch: int) -> str:

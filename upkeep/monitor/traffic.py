@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
@@ -207,14 +208,74 @@ def send(
     A label comes ``label_delay`` seconds after its answer, for ``label_share`` of the rows; where the spec does not say
     where labels arrive, none does. ``tick`` is told once a second. Raises :class:`OutsideError` where nothing listens.
     """
-    if not url.startswith(("http://", "https://")):
-        raise InputError(f"{url} is no http:// or https:// address", fix="write it like http://127.0.0.1:8080")
     sender = _Sender(spec, url, rate, most_seconds, most_rows, label_delay, label_share, tick)
     try:
         asyncio.run(sender.run(rows))
     finally:
         sender.done.labels_lost = len(sender.coming)
     return sender.done
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where requests go, taken apart."""
+
+    url: str
+    host: str
+    port: int
+    tls: bool
+    head: bytes
+    """A request's first lines, which are always the same."""
+
+    @staticmethod
+    def of(url: str, path: str, model_host: str) -> Address:
+        """Raises :class:`InputError` where the URL is none of http or https."""
+        parts = urlsplit(url)
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError:
+            port = 0
+        if parts.scheme not in ("http", "https") or not parts.hostname or not port:
+            raise InputError(f"{url} is no http:// or https:// address", fix="write it like http://127.0.0.1:8080")
+        target = f"{parts.path.rstrip('/')}{path}"
+        head = f"POST {target} HTTP/1.1\r\nhost: {model_host}\r\ncontent-type: application/json\r\n"
+        whole = f"{parts.scheme}://{parts.netloc}{target}"
+        return Address(url=whole, host=parts.hostname, port=port, tls=parts.scheme == "https", head=head.encode())
+
+
+class Connection:
+    """One kept-alive connection, a request at a time. A client library costs several times the CPU, which on one
+    machine is what the servers need."""
+
+    def __init__(self, address: Address, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._head, self._reader, self._writer = address.head, reader, writer
+
+    @staticmethod
+    async def open(address: Address) -> Connection:
+        """Raises ``OSError``."""
+        return Connection(address, *await asyncio.open_connection(address.host, address.port, ssl=address.tls or None))
+
+    async def post(self, body: bytes, identity: str) -> tuple[int, dict[str, str]]:
+        """The answer's status and headers, its body read. Raises ``OSError``, ``ValueError`` for what is no HTTP, and
+        what :class:`asyncio.StreamReader` does."""
+        self._writer.write(
+            self._head
+            + f"ce-id: {identity}\r\nx-request-id: {identity}\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        status = int(first.split(" ", 2)[1])
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            while size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16):
+                await self._reader.readexactly(size + 2)
+            await self._reader.readuntil(b"\r\n")
+        else:
+            await self._reader.readexactly(int(headers.get("content-length", "0")))
+        return status, headers
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 class _Sender:
@@ -229,8 +290,8 @@ class _Sender:
         label_share: float,
         tick: Callable[[Traffic], None] | None,
     ) -> None:
-        self._url = f"{url.rstrip('/')}/v1/models/{spec.name}:predict"
-        self._headers = {"host": host(spec), "content-type": "application/json"}
+        self._address = Address.of(url, f"/v1/models/{spec.name}:predict", host(spec))
+        self._idle: list[Connection] = []
         self._rate, self._most_seconds, self._most_rows = rate, most_seconds, most_rows
         self._delay, self._share, self._tick = label_delay, label_share, tick
         self._writer = LabelWriter(spec) if spec.monitoring.labels else None
@@ -239,35 +300,35 @@ class _Sender:
         """(due, id, label), by due."""
 
     async def run(self, rows: Iterator[Row]) -> None:
-        import httpx
-
-        limits = httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
-        async with httpx.AsyncClient(timeout=TIMEOUT, limits=limits, trust_env=False) as client:
-            await self._reach(client)
-            clock = asyncio.create_task(self._clock())
-            try:
-                await self._send(client, rows)
-                while self.coming:
-                    await asyncio.sleep(max(min(self.coming[0][0] - time.monotonic(), 1.0), 0.01))
-                    self._write_due()
-            finally:
-                clock.cancel()
+        await self._reach()
+        clock = asyncio.create_task(self._clock())
+        try:
+            await self._send(rows)
+            while self.coming:
+                await asyncio.sleep(max(min(self.coming[0][0] - time.monotonic(), 1.0), 0.01))
+                self._write_due()
+        finally:
+            clock.cancel()
+            for connection in self._idle:
+                connection.close()
         if self._tick:
             self._tick(self.done)
 
-    async def _reach(self, client: Any) -> None:
-        import httpx
-
+    async def _reach(self) -> None:
+        """Open the first connection."""
         try:
-            await client.get(self._url, headers=self._headers)
-        except httpx.HTTPError as error:
+            self._idle.append(await self._connect())
+        except (OSError, TimeoutError) as error:
             raise OutsideError(
                 f"nothing answers there: {error or type(error).__name__}",
-                where=Where(file=self._url),
+                where=Where(file=self._address.url),
                 fix="start the cluster with `upkeep up`, or give another --url",
             ) from error
 
-    async def _send(self, client: Any, rows: Iterator[Row]) -> None:
+    async def _connect(self) -> Connection:
+        return await asyncio.wait_for(Connection.open(self._address), TIMEOUT)
+
+    async def _send(self, rows: Iterator[Row]) -> None:
         places = asyncio.Semaphore(IN_FLIGHT)
         tasks: set[asyncio.Task[None]] = set()
         start = time.monotonic()
@@ -283,31 +344,35 @@ class _Sender:
                 break
             self.done.behind += now > due + 1.0
             self.done.sent += 1
-            task = asyncio.create_task(self._ask(client, row))
+            task = asyncio.create_task(self._ask(row))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
             task.add_done_callback(lambda _: places.release())
         await asyncio.gather(*tasks)
         self.done.seconds = time.monotonic() - start
 
-    async def _ask(self, client: Any, row: Row) -> None:
-        import httpx
-
+    async def _ask(self, row: Row) -> None:
         identity = uuid.uuid4().hex
         start = time.monotonic()
+        connection: Connection | None = None
         try:
-            answer = await client.post(
-                self._url, content=row.body, headers={**self._headers, "ce-id": identity, "x-request-id": identity}
-            )
-        except httpx.HTTPError as error:
-            self.done.statuses[type(error).__name__] += 1
+            connection = self._idle.pop() if self._idle else await self._connect()
+            status, headers = await asyncio.wait_for(connection.post(row.body, identity), TIMEOUT)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+            if connection is not None:
+                connection.close()
+            self.done.statuses["no answer" if isinstance(error, TimeoutError) else "connection lost"] += 1
             return
+        if headers.get("connection", "").lower() == "close":
+            connection.close()
+        else:
+            self._idle.append(connection)
         now = time.monotonic()
-        self.done.statuses[str(answer.status_code)] += 1
-        if answer.status_code != 200:
+        self.done.statuses[str(status)] += 1
+        if status != 200:
             return
         self.done.milliseconds.append((now - start) * 1000)
-        self.done.versions[answer.headers.get(VERSION_HEADER, "unknown")] += 1
+        self.done.versions[headers.get(VERSION_HEADER, "unknown")] += 1
         key = row.id or identity
         if self._writer is not None and row.label is not None and is_labelled(key, self._share):
             self.coming.append((now + self._delay, key, row.label))

@@ -28,7 +28,7 @@ from tests.unit.monitor.monitor_make import (
 )
 from upkeep.errors import ConflictError, OutsideError
 from upkeep.monitor.journal import Journal, journal_path, open_journal
-from upkeep.monitor.outcomes import Outcome, counts, coverage, outcomes, production, uneven_labels
+from upkeep.monitor.outcomes import Outcome, counts, coverage, outcomes, production, uneven_labels, wilson
 from upkeep.monitor.payloads import wanted
 from upkeep.spec.model import ModelSpec
 
@@ -483,6 +483,28 @@ def test_an_interval_covers_the_truth(tmp_path: Path) -> None:
         for name, interval in only.intervals.items():
             assert 0 <= interval.low < interval.estimate < interval.high <= 1, name
         assert set(only.intervals) == {"accuracy", "precision", "recall", "f1"}
+
+
+@given(n=st.integers(1, 500), share=st.floats(0, 1))
+def test_wilsons_interval_is_the_references(n: int, share: float) -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
+    hits = round(n * share)
+    found = wilson(hits, n)
+    assert found is not None and found.low <= found.estimate <= found.high and found.low < found.high
+    low, high = proportion_confint(hits, n, alpha=0.05, method="wilson")
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-9)
+    assert wilson(0, 0) is None
+
+
+def test_a_model_that_was_always_right_is_not_certain_to_be(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    many(tmp_path, {True: 30, False: 30}, spec)
+    with journal_of(spec) as journal:
+        look(journal, spec)
+        (only,) = production(journal, classes=(False, True), positive=True)
+        assert set(only.intervals) == {"accuracy", "precision", "recall"}
+        assert only.intervals["precision"].high == 1.0 > only.intervals["precision"].low > 0.8
 
 
 def test_labels_that_depend_on_the_answer_are_told(tmp_path: Path) -> None:
