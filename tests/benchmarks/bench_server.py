@@ -25,7 +25,7 @@ import orjson
 
 CLIENTS = 8
 TURNS = 5
-REQUESTS = {"plain": 200, "plain1": 400, "ours": 2_000, "log": 2_000}
+REQUESTS = {"plain": 100, "plain1": 1_000, "ours": 4_000, "log": 4_000}
 TITLES = {
     "plain": "plain `kserve.Model`",
     "plain1": "plain `kserve.Model`, OMP_NUM_THREADS=1",

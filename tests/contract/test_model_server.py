@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from tests.unit.serving.server.server_make import COLUMNS, ROWS, flights_model
-from tests.unit.serving.server.server_process import SECONDS, running, start
+from tests.unit.serving.server.server_process import SECONDS, running
+from upkeep.errors import IntegrityError
 from upkeep.models.digest import folder_digest
 from upkeep.registry.folders import Folders
 from upkeep.registry.server import ensure_bucket
+from upkeep.serving.server.fetch import model_folder
 from upkeep.spec.model import ObjectStore
 from upkeep.store import open_store
 
@@ -93,10 +95,10 @@ def test_every_protocol_gives_the_model_s_own_answers(
         if where == "folder":
             grpc_refuses_with_the_right_status(server.grpc)
     if where == "s3":
-        open_store(f"{root}/flights/models/{digest}", settings).put("more.txt", b"not registered")
-        process = start("--storage-uri", f"{root}/flights/models/{digest}", digest=digest)
-        _, said = process.communicate(timeout=SECONDS)
-        assert process.returncode == 3 and "not what was registered" in said
+        address = f"{root}/flights/models/{digest}"
+        open_store(address, settings).put("more.txt", b"not registered")
+        with pytest.raises(IntegrityError, match="not what was registered"), model_folder(address, digest):
+            pass
 
 
 def grpc_refuses_with_the_right_status(address: str) -> None:

@@ -109,12 +109,15 @@ def main() -> int:
     import asyncio
     import logging
 
+    from uvicorn.loops.auto import auto_loop_factory
+
     from upkeep.errors import known
     from upkeep.serving.server.run import serve
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
-        return asyncio.run(serve(options))
+        with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # uvloop
+            return runner.run(serve(options))
     except Exception as error:
         found = known(error)
         if found is None:
