@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # every step of an update is a process of its own: compile a module once, not each time
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup setup-tensorflow demo test check simulate format bench bench-rollout compile lock clean
+.PHONY: help setup setup-tensorflow demo test check simulate fire format bench bench-rollout compile lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -38,6 +38,9 @@ demo: setup ## flights: first champion, a bad month refused, a better model prop
 
 test: setup ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+fire: setup ## rollouts on the real one-machine cluster, three steps, 200 requests a second
+	@UPKEEP_FIRE_RATE=200 UPKEEP_FIRE_STEPS="5%, 25%, 50%" $(BIN)/python -m pytest tests/e2e/test_rollout_fire.py -q
 
 check: setup ## style, types, import direction, locks
 	@$(BIN)/ruff check .
