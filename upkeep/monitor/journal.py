@@ -12,6 +12,7 @@ the order of arrival changes nothing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 import uuid
@@ -377,7 +378,7 @@ def _connect(path: Path | None, name: str, busy_seconds: float) -> Any:
     if path is None:
         return duckdb.connect(":memory:", config=config)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it holds what clients sent
     except OSError as error:
         raise from_os(error.errno, str(error), str(path)) from error
     deadline = time.monotonic() + busy_seconds
@@ -397,7 +398,8 @@ def _connect(path: Path | None, name: str, busy_seconds: float) -> Any:
             duckdb.InternalException,
             duckdb.FatalException,
         ) as error:
-            if "lock" in str(error).lower():
+            text = str(error)
+            if "set lock" in text:
                 if time.monotonic() > deadline:
                     raise ConflictError(
                         "another process reads the labels of this model now",
@@ -405,7 +407,9 @@ def _connect(path: Path | None, name: str, busy_seconds: float) -> Any:
                         fix="try again in a moment",
                     ) from error
                 time.sleep(0.1)
-            elif fresh or "No space" in str(error):
+            elif "ermission denied" in text or "Read-only" in text:
+                raise from_os(errno.EACCES, text, str(path)) from error
+            elif fresh or isinstance(error, duckdb.OutOfMemoryException) or "No space" in text:
                 raise _words(error, path) from error
             else:  # damaged: it is made anew from log and labels
                 fresh = True
@@ -413,8 +417,11 @@ def _connect(path: Path | None, name: str, busy_seconds: float) -> Any:
 
 
 def _remove(path: Path) -> None:
-    for each in (path, path.with_name(path.name + ".wal")):
-        each.unlink(missing_ok=True)
+    try:
+        for each in (path, path.with_name(path.name + ".wal")):
+            each.unlink(missing_ok=True)
+    except OSError as error:
+        raise from_os(error.errno, str(error), str(path)) from error
 
 
 def _words(error: Exception, path: Path | None) -> UpkeepError:

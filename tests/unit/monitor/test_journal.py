@@ -26,11 +26,13 @@ from tests.unit.monitor.monitor_make import (
     write_labels,
     write_log,
 )
-from upkeep.errors import ConflictError, OutsideError
+from upkeep.errors import AccessError, ConflictError, OutsideError
 from upkeep.monitor.journal import Journal, journal_path, open_journal
+from upkeep.monitor.labels import label_rules
 from upkeep.monitor.outcomes import Outcome, counts, coverage, outcomes, production, uneven_labels, wilson
-from upkeep.monitor.payloads import wanted
+from upkeep.monitor.payloads import sweep, wanted
 from upkeep.spec.model import ModelSpec
+from upkeep.store import open_store
 
 MINUTE = timedelta(minutes=1)
 
@@ -404,6 +406,43 @@ def test_another_process_is_waited_for_and_named(tmp_path: Path) -> None:
 def test_a_failing_database_is_told_in_words(tmp_path: Path) -> None:
     with pytest.raises(OutsideError, match="could not be joined"), journal_of(make_spec(tmp_path)):
         raise duckdb.OutOfMemoryException("Out of Memory Error: failed to allocate")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("IO Error: Cannot open file: Permission denied", AccessError), ("IO Error: Read-only file system", AccessError),
+     ("IO Error: No space left on device", OutsideError)],
+)  # fmt: skip
+def test_what_is_not_damaged_is_not_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, kind: type[Exception]
+) -> None:
+    path = tmp_path / "journal"
+    path.write_text("kept")
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise duckdb.IOException(text)
+
+    monkeypatch.setattr(duckdb, "connect", refuse)
+    with pytest.raises(kind), journal_of(make_spec(tmp_path), path):
+        pass
+    assert path.read_text() == "kept"
+
+
+def test_an_object_store_serves_as_a_folder_does(tmp_path: Path) -> None:
+    """There an object is whole from the moment it is there: no file waits to rest."""
+    spec = make_spec(tmp_path)
+    log, labels = open_store("memory://"), open_store("memory://")
+    key = "date=2026-03-01/hour=12/one.jsonl"
+    some = lines("r1", [row("a")], [True])
+    log.put(key, some[0])
+    labels.put("day=1/one.csv", b"loan,late,known\na,true,2026-03-01")
+    rules = label_rules(spec, (False, True))
+    with journal_of(spec) as journal:
+        assert journal.look(log, labels, rules, now=NOON).labels == 1
+        log.put(key, b"".join(some))
+        assert journal.look(log, labels, rules, now=NOON).answers.rows == 1
+        assert len(outcomes(journal)) == 1
+    assert sweep(log, LATER, timedelta(days=1)) == (key,) and list(log.list()) == []
 
 
 def test_forgetting_keeps_outcomes(tmp_path: Path) -> None:
