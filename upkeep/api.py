@@ -456,7 +456,7 @@ def cluster_folder(specs: Sequence[ModelSpec], folder: str | Path | None = None)
 
 def cluster_status(spec: str | Path | ModelSpec, *, folder: str | Path | None = None) -> dict[str, Any]:
     """What the one-machine cluster runs and serves. Raises :class:`OutsideError` when none runs."""
-    from upkeep.serving.local.control import read_status
+    from upkeep.serving.local.ask import read_status
     from upkeep.serving.local.folder import Folder
 
     return read_status(Folder(_cluster_of(spec, folder)))

@@ -47,7 +47,7 @@ data:
   features: {numeric: [a, b]}
 candidates:
   - {name: logistic, strategy: retrain, estimator: sklearn.linear_model.LogisticRegression}
-rollout: {timeout: 2s, latency: 250ms}
+rollout: {timeout: 1.5s, latency: 250ms}
 """
 
 
@@ -170,11 +170,11 @@ class Cluster:
 
     # --- clients ---------------------------------------------------------------------------------------------------
 
-    def ask(self, version: str = "") -> httpx.Response:
+    def ask(self, version: str = "", wish: str = "") -> httpx.Response:
         headers = {"host": "tiny.models.example"} | ({"x-upkeep-version": version} if version else {})
         return httpx.post(
             f"{self.status()['gateway']}/v1/models/tiny:predict",
-            json={"instances": [ROW]},
+            json={"instances": [ROW | ({"wish": wish} if wish else {})]},
             headers=headers,
             timeout=10,
             trust_env=False,

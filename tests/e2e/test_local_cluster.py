@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -20,6 +21,7 @@ from upkeep import api
 from upkeep.errors import OutsideError
 from upkeep.serving.cluster import Cluster as ClusterProtocol
 from upkeep.serving.connect import open_cluster, open_counters
+from upkeep.serving.counters import Counts
 from upkeep.serving.local.folder import read_json
 from upkeep.serving.local.process import started
 from upkeep.serving.manifests import render_kustomization, render_route
@@ -83,6 +85,56 @@ def test_pinned_requests_reach_their_version_and_are_no_evidence(running: Cluste
     assert open_counters(running.spec).read(running.spec).versions == before
 
 
+def test_what_fails_and_what_is_slow_is_counted_when_it_ends(running: Cluster) -> None:
+    def counts() -> Counts:
+        return open_counters(running.spec).read(running.spec).versions["v1"]
+
+    running.ask()
+    before = counts()
+    codes = [running.ask(wish=wish).status_code for wish in ("fail", "hang up", "late", "slow", "")]
+    assert codes == [500, 503, 504, 200, 200]
+    after = counts()
+    assert (after.requests - before.requests, after.failed - before.failed) == (5, 3)
+    # The one in half a second, and the one that was cut off at the timeout; a busy machine may make others slow.
+    assert after.slow - before.slow >= 2
+    assert after.active == 0
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(running.ask, wish="slow")
+        wait_for("a request under way", lambda: counts().active == 1 or slow.done())
+        assert slow.result().status_code == 200
+
+
+def test_a_request_under_way_is_answered_by_the_version_that_leaves(running: Cluster) -> None:
+    shift(running, {"v1": 0, "v2": 100})
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(running.ask, wish="slow")
+        wait_for("it is under way", lambda: open_counters(running.spec).read(running.spec).versions["v2"].active)
+        gone = running.commit(
+            {
+                "kustomization.yaml": render_kustomization(["v1"]),
+                "route.yaml": render_route(running.spec, {"v1": 100}),
+                "v2.yaml": None,
+            }
+        )
+        open_cluster(running.spec).refresh(running.spec)
+        answer = slow.result()
+    assert (answer.status_code, answer.headers["x-upkeep-version"]) == (200, "v2")
+    wait_for("v2 has left", lambda: running.serves(gone, {"v1": 100}) and len(running.model["services"]) == 1)
+
+
+def test_a_repository_that_is_away_changes_nothing_and_is_told(running: Cluster) -> None:
+    repository = Path(running.spec.rollout.repository)
+    away = repository.rename(repository.with_name("away.git"))
+    try:
+        told = wait_for("the problem", lambda: running.model["problems"])
+        assert any("there is no such repository" in line for line in told), told
+        assert running.ask().status_code == 200
+        assert open_cluster(running.spec).live(running.spec).weights == REST
+    finally:
+        away.rename(repository)
+    wait_for("it can be read again", lambda: not running.model["problems"])
+
+
 def test_a_killed_canary_loses_its_traffic_at_once_and_gets_it_back(running: Cluster) -> None:
     shift(running, {"v1": 50, "v2": 50})
     pid = running.service("v2")["upkeep"]["pid"]
@@ -124,7 +176,7 @@ def test_a_killed_daemon_leaves_traffic_alone_and_takes_up_what_runs(running: Cl
     def crash() -> None:
         running.daemons[-1].kill()
         running.daemons[-1].wait()
-        with pytest.raises(OutsideError, match=r"left .*tiny-v1"):
+        with pytest.raises(OutsideError, match=r"it left .*tiny-v1"):
             running.status()
         with pytest.raises(OutsideError, match="no cluster runs here"):
             client.live(running.spec)

@@ -1,9 +1,10 @@
-"""Asks the running Envoy: what it really does, not what was written for it."""
+"""Asks the running daemon by its status, and the running Envoy: what it really does, not what was written for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from upkeep.errors import OutsideError, Where
@@ -46,3 +47,30 @@ def running_gateway(folder: Folder) -> RunningGateway:
         admin=str(record["admin"]),
         epoch=f"{process.identity.pid}-{process.identity.started}",
     )
+
+
+def read_status(folder: Folder) -> dict[str, Any]:
+    """``status.json`` of the running cluster. Raises :class:`OutsideError` when none runs."""
+    pid = folder.daemon()
+    status: dict[str, Any] | None = read_json(folder.status)
+    if pid is not None and status is not None and status["pid"] == pid:
+        return status
+    where = Where(str(folder.root))
+    if pid is not None:
+        raise OutsideError("the cluster here is starting, or stopping", where=where, fix="try again in a moment")
+    left = ", ".join(name for name, _ in left_behind(folder))
+    raise OutsideError(
+        f"no cluster runs here any more; it left {left} running" if left else "no cluster runs here",
+        where=where,
+        fix=START,
+    )
+
+
+def left_behind(folder: Folder) -> list[tuple[str, Process]]:
+    """What still runs by the records, the gateway first."""
+    found = [(record.stem, Process.adopt(read_json(record))) for record in process_records(folder)]
+    return [(name, process) for name, process in found if process is not None]
+
+
+def process_records(folder: Folder) -> list[Path]:
+    return [folder.gateway, *sorted(folder.servers.glob("*.json"))]

@@ -9,9 +9,9 @@ from typing import Any
 
 from upkeep.errors import OutsideError, Where
 from upkeep.serving.cluster import Facts, Live, Probe, ServiceStatus
-from upkeep.serving.local.ask import START, running_gateway
+from upkeep.serving.local.ask import read_status, running_gateway
 from upkeep.serving.local.envoy import LOOPBACK, read_routes
-from upkeep.serving.local.folder import Folder, read_json
+from upkeep.serving.local.folder import Folder
 from upkeep.serving.local.wanted import FACTS
 from upkeep.serving.manifests import DIGEST_ANNOTATION, VERSION_ANNOTATION, VERSION_HEADER
 from upkeep.spec.model import ModelSpec
@@ -57,6 +57,8 @@ class LocalCluster:
                 timeout=spec.rollout.timeout + 1.0,
                 trust_env=False,
             )
+        except (TypeError, ValueError) as error:
+            return Probe(ok=False, status=None, message=f"these rows are no JSON: {error}")
         except httpx.HTTPError as error:
             return Probe(ok=False, status=None, message=f"no answer: {error or type(error).__name__}")
         if answer.status_code != 200:
@@ -103,9 +105,7 @@ class LocalCluster:
 
     def _state(self, spec: ModelSpec) -> dict[str, Any]:
         """What the daemon says of the model, if it lives."""
-        status = read_json(self._folder.status)
-        if self._folder.daemon() is None or status is None:
-            raise OutsideError("no cluster runs here", where=Where(str(self._folder.root)), fix=START)
+        status = read_status(self._folder)
         state: dict[str, Any] | None = status["models"].get(spec.name)
         if state is None:
             raise OutsideError(

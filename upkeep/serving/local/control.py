@@ -1,4 +1,4 @@
-"""``upkeep status`` and ``upkeep down``: look at a cluster from outside, and stop it."""
+"""Start a cluster from outside, and stop it: ``upkeep up --detach``, ``upkeep down``."""
 
 from __future__ import annotations
 
@@ -12,25 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from upkeep.errors import OutsideError, Where
-from upkeep.serving.local.ask import START
+from upkeep.serving.local.ask import left_behind, process_records
 from upkeep.serving.local.folder import Folder, read_json
 from upkeep.serving.local.process import Identity, Process, last_words, started
 
 _GRACE = 10.0
 _DAEMON_SECONDS = 90.0
 _READY_SECONDS = 120.0
-
-
-def read_status(folder: Folder) -> dict[str, Any]:
-    """``status.json`` of the running cluster. Raises :class:`OutsideError` when none runs."""
-    status: dict[str, Any] | None = read_json(folder.status)
-    if folder.daemon() is None or status is None:
-        left = [name for name, _ in _left(folder)]
-        message = "no cluster runs here"
-        if left:
-            message = f"`upkeep up` does not run here any more, and left {', '.join(left)} running"
-        raise OutsideError(message, where=Where(str(folder.root)), fix=START)
-    return status
 
 
 def start_detached(folder: Folder, specs: Sequence[str], port: int | None) -> dict[str, Any]:
@@ -92,20 +80,10 @@ def stop(folder: Folder) -> list[str]:
                 )
             time.sleep(0.05)
         said.append("stopped the cluster")
-    for name, process in _left(folder):
+    for name, process in left_behind(folder):
         asyncio.run(process.stop(_GRACE))
         said.append(f"stopped {name}, which an earlier cluster had left")
-    for record in _records(folder):
+    for record in process_records(folder):
         record.unlink(missing_ok=True)
     folder.status.unlink(missing_ok=True)
     return said
-
-
-def _left(folder: Folder) -> list[tuple[str, Process]]:
-    """What still runs by the records, the gateway first."""
-    found = [(record.stem, Process.adopt(read_json(record))) for record in _records(folder)]
-    return [(name, process) for name, process in found if process is not None]
-
-
-def _records(folder: Folder) -> list[Path]:
-    return [folder.gateway, *sorted(folder.servers.glob("*.json"))]

@@ -117,6 +117,7 @@ def bootstrap(
                 {
                     "name": "gateway",
                     "address": _address(port),
+                    "enable_reuse_port": False,  # else another Envoy could take half of the connections
                     "filter_chains": [
                         {
                             "filters": [

@@ -1,6 +1,7 @@
 """Answers like the model server, starts in a moment, and does as files in its model's folder say.
 
-``broken``: ends with an error instead of starting. Run as a script.
+``broken``: ends with an error instead of starting. A row's ``wish`` is granted: ``slow`` (0.5 s), ``late`` (10 s),
+``fail`` (500), ``hang up``. Run as a script.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -31,7 +33,17 @@ def main() -> None:
 
         def do_POST(self) -> None:
             rows = json.loads(self.rfile.read(int(self.headers["content-length"])))["instances"]
-            if not all("a" in row for row in rows):
+            wish = rows[0].get("wish") if rows else None
+            if wish == "slow":
+                time.sleep(0.5)
+            elif wish == "late":
+                time.sleep(10)
+            elif wish == "hang up":
+                self.close_connection = True
+                return
+            if wish == "fail":
+                self._answer(500, {"error": "as you wish"})
+            elif not all("a" in row for row in rows):
                 self._answer(400, {"error": "a row has no column a"})
             else:
                 self._answer(200, {"predictions": [{"label": True} for _ in rows]})
