@@ -60,7 +60,7 @@ def _cuts(context: click.Context, parameter: click.Parameter, value: str) -> tup
 def metrics(spec_path: str, window: float, by: tuple[str, ...], since: float | None, output: str) -> None:
     """Show accuracy, precision, recall and F1 in production, from the payload log and the labels.
 
-    Each with its 95 % interval, and with how many of the answered rows have a label.
+    Each with the wider half of its 95 % interval (JSON has both ends). `known`: the share of the rows with a label.
 
     \b
     Example:
@@ -84,8 +84,11 @@ def metrics(spec_path: str, window: float, by: tuple[str, ...], since: float | N
 def _show(report: ProductionReport, by: tuple[str, ...]) -> None:
     heads = {"version": "version", "window": "from", "slice": "slice"}
     names = tuple(heads[cut] for cut in CUTS if cut in by)
-    figures = ("rows", "labelled", "accuracy", "precision", "recall", "f1")
+    shares = ("acc.", "prec.", "recall", "f1") if "slice" in by else ("accuracy", "precision", "recall", "f1")
+    figures = ("rows", "known", *shares)
     rows = table(*names, *figures, right=figures, whole=names)
+    for name, column in zip(shares, rows.columns[-4:], strict=True):
+        column.min_width = max(len(name), 5)  # a figure and its margin break between the two, if at all
     for row in report.rows:
         cells = {"version": row.version or "unknown", "from": _moment(row.start), "slice": row.slice or "all"}
         rows.add_row(
@@ -109,14 +112,16 @@ def _escaped(text: str) -> str:
 
 
 def _moment(start: str) -> str:
-    return start[:16].replace("T", " ").removesuffix(" 00:00")
+    """A day as it is, an hour without its year: the log is younger."""
+    return start[:10] if start[11:16] in ("", "00:00") else start[5:16].replace("T", " ")
 
 
 def _cell(row: Production, name: str) -> str:
+    """The figure, and how far the wider half of its interval reaches."""
     value, interval = row.metrics[name], row.intervals.get(name)
     if value is None or interval is None:
         return number(value)
-    return f"{value:.3f} [dim]{interval.low:.2f}–{interval.high:.2f}[/]"
+    return f"{value:.3f} [dim]±{max(interval.high - value, value - interval.low):.2f}[/]".replace("±0.", "±.")
 
 
 @click.command()
