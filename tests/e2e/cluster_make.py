@@ -133,9 +133,11 @@ class Cluster:
 
     # --- processes -------------------------------------------------------------------------------------------------
 
-    def up(self) -> subprocess.Popen[bytes]:
-        """``upkeep up`` with model servers that start in a moment."""
-        command = [sys.executable, "-m", "tests.e2e.fake_up", str(self.spec_file)]
+    def up(self, *, fake: bool = False) -> subprocess.Popen[bytes]:
+        """``upkeep up``, as a user runs it; ``fake``: with model servers that start in a moment."""
+        command: list[Path | str] = [UPKEEP, "up", "--spec", str(self.spec_file)]
+        if fake:
+            command = [sys.executable, "-m", "tests.e2e.fake_up", str(self.spec_file)]
         with (self.root / "up.log").open("ab") as log:
             daemon = subprocess.Popen(command, env=self.environ, stdout=log, stderr=log, cwd=Path(__file__).parents[2])
         self.daemons.append(daemon)

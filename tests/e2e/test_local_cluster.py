@@ -35,7 +35,7 @@ REST = {"v1": 100, "v2": 0}
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     found = cluster(tmp_path_factory.mktemp("cluster"))
     found.apply(REST)
-    found.up()
+    found.up(fake=True)
     try:
         yield found
     finally:
@@ -181,7 +181,7 @@ def test_a_killed_daemon_leaves_traffic_alone_and_takes_up_what_runs(running: Cl
         with pytest.raises(OutsideError, match="no cluster runs here"):
             client.live(running.spec)
         commit = running.apply({"v1": 80, "v2": 20})
-        running.up()
+        running.up(fake=True)
         wait_for("the newest commit", lambda: running.model["commit"] == commit)
 
     answers = Counter(running.load(crash))
