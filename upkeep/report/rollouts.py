@@ -92,7 +92,7 @@ def _move(entry: Entry) -> Move:
         author=entry.author,
         person=entry.by != "upkeep",
         phase=entry.serving.phase,
-        weight=entry.serving.weight,
+        weight=100 if entry.serving.phase == "succeeded" else entry.serving.weight,
         title=entry.reason or entry.subject,
         verdict=verdict if verdict in ("pass", "fail", "insufficient") else "",
         evidence=entry.evidence or "",
@@ -147,7 +147,8 @@ def _traffic(ledger: Ledger | None, canary: str, champion: str) -> tuple[Traffic
 
 
 def _analysis(model: str, rollout: str, entries: Sequence[Entry], store: Store) -> Analysis | None:
-    """Of the newest evidence that a commit cites and that holds a measurement."""
+    """What decided last: of the newest evidence that a commit cites and that says pass or fail; else the newest."""
+    newest = None
     cited = [entry.evidence for entry in reversed(entries) if entry.evidence]
     kept = {each.key.rpartition("-")[2]: each.key for each in store.list(f"{model}/evidence/{rollout}")}
     for digest in cited:
@@ -156,9 +157,12 @@ def _analysis(model: str, rollout: str, entries: Sequence[Entry], store: Store) 
             continue
         found = records.from_json(Evidence, store.get(key), source=f"{store.uri}/{key}")
         analysis = found.shadow if found.before.phase == "shadow" else found.analysis
-        if analysis is not None and analysis.metrics:
+        if analysis is None or not analysis.metrics:
+            continue
+        if analysis.verdict != "insufficient":
             return analysis
-    return None
+        newest = newest or analysis
+    return newest
 
 
 def _moment(time: datetime) -> str:

@@ -399,7 +399,9 @@ def _baking(look: _Look) -> Decision:
 
 def _succeeded(look: _Look, evidence: Analysis | None) -> Decision:
     name = look.canary.version
-    reason = f"{name} is the champion" + (f": {evidence.summary}" if evidence else "")
+    reason = f"{name} is the champion"
+    if evidence is not None and evidence.verdict == "pass":
+        reason += f": {evidence.summary}"
     if look.state.direct:
         reason = f"{name} is the champion again: {look.state.reason}"
     event = look.event("promoted", reason, "succeeded")

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
@@ -17,7 +18,8 @@ from upkeep.errors import UpkeepError
 from upkeep.rollout.controller import Model
 from upkeep.rollout.release import Released, read_release, release_folder
 from upkeep.serving.drivers import driver_of
-from upkeep.store import Store, open_store
+from upkeep.spec.model import ObjectStore
+from upkeep.store import open_store
 
 MOST_SKEW = 5.0
 """Seconds by which this clock and the store's may differ: evidence is timed by one and read by the other."""
@@ -198,10 +200,8 @@ def _answers(patient: _Patient, version: str, digest: str) -> Finding:
     return Finding(check="service", state="ok", text=f"{version} answers through the gateway")
 
 
-def _evidence(patient: _Patient) -> Iterator[Finding]:
-    """What an analysis would be made of."""
-    spec, model = patient.spec, patient.model
-    snapshot = model.counters.read(spec)
+def _counters(patient: _Patient) -> Iterator[Finding]:
+    snapshot = patient.model.counters.read(patient.spec)
     released = patient.released
     serving = [released.state.champion.version] if released else []
     unseen = [version for version in serving if version not in snapshot.versions]
@@ -209,7 +209,10 @@ def _evidence(patient: _Patient) -> Iterator[Finding]:
         yield Finding(check="counters", state="unknown", text=f"no request of {', '.join(unseen)} was counted yet")
     else:
         yield Finding(check="counters", state="ok", text="requests are counted by version")
-    labels = spec.monitoring.labels
+
+
+def _labels(patient: _Patient) -> Iterator[Finding]:
+    spec, labels = patient.spec, patient.spec.monitoring.labels
     if not labels:
         yield Finding(
             check="labels",
@@ -218,16 +221,21 @@ def _evidence(patient: _Patient) -> Iterator[Finding]:
             fix="say in `monitoring.labels` where they arrive",
         )
         return
-    yield from _readable("labels", open_store(labels, spec.object_store, make=False))
-    yield from _readable("payloads", open_store(spec.monitoring.payloads.source, spec.object_store))
+    yield _readable("labels", labels, spec.object_store)
 
 
-def _readable(check: str, store: Store) -> Iterator[Finding]:
-    some = next(iter(store.list()), None)
-    if some is None:
-        yield Finding(check=check, state="unknown", text=f"{store.uri} is empty so far")
-    else:
-        yield Finding(check=check, state="ok", text=f"{store.uri} can be read")
+def _payloads(patient: _Patient) -> Iterator[Finding]:
+    yield _readable("payloads", patient.spec.monitoring.payloads.source, patient.spec.object_store)
+
+
+def _readable(check: str, uri: str, settings: ObjectStore) -> Finding:
+    """A folder that is not there yet is one in which nothing has arrived: it is not made here."""
+    if "://" not in uri and not Path(uri).exists():
+        return Finding(check=check, state="unknown", text=f"nothing has arrived yet: {uri} is not there")
+    store = open_store(uri, settings, make=False)
+    if next(iter(store.list()), None) is None:
+        return Finding(check=check, state="unknown", text=f"nothing has arrived yet: {store.uri} is empty")
+    return Finding(check=check, state="ok", text=f"{store.uri} can be read")
 
 
 def _people(patient: _Patient) -> Iterator[Finding]:
@@ -247,7 +255,9 @@ CHECKS: dict[str, Check] = {
     "registry": _registry,
     "traffic": _traffic,
     "cluster": _cluster,
-    "counters": _evidence,
+    "counters": _counters,
+    "labels": _labels,
+    "payloads": _payloads,
     "webhook": _people,
 }
 """What a check is called where it cannot even be made."""

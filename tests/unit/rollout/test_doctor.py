@@ -38,7 +38,18 @@ def test_a_sound_setting(world: World) -> None:
     found = states(world)
     assert found.pop("clock") == {"problem"}  # this world's clock stands at its own time
     assert found.pop("labels") == {"unknown"}
-    assert set(found) == {"store", "git", "release", "registry", "traffic", "sync", "route", "service", "counters"}
+    assert set(found) == {
+        "store",
+        "git",
+        "release",
+        "registry",
+        "traffic",
+        "sync",
+        "route",
+        "service",
+        "counters",
+        "payloads",
+    }
     assert set.union(*found.values()) == {"ok"}
 
 
