@@ -359,21 +359,18 @@ def history(spec_path: str, moment: str, output: str) -> None:
         return
     from rich.markup import escape
 
-    rows = table("since", "serves", "phase", "by", "verdict", "evidence", "commit", "why", whole=("since", "commit"))
+    out = console()
     for each in found:
         serving = each.serving
-        serves = _serves(each)
-        rows.add_row(
-            f"{each.when.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
-            serves,
-            serving.phase if serving else "–",
-            escape(each.author.partition(" <")[0]),
-            each.trailers.get("Upkeep-Verdict", "–"),
-            (each.evidence or "–")[:12],
-            each.commit[:12],
-            escape(each.problem.partition("\n")[0] or each.reason or each.subject),
-        )
-    console().print(rows)
+        verdict = each.trailers.get("Upkeep-Verdict", "none")
+        by = escape(each.author.partition(" <")[0])
+        words = [f"[bold]{each.when.astimezone(UTC):%Y-%m-%d %H:%M:%S}[/]  {_serves(each)}"]
+        words += [serving.phase if serving else "", f"by {by}" if each.by != "upkeep" else ""]
+        words += [f"[{COLOURS.get(verdict, 'default')}]{verdict}[/]" if verdict != "none" else ""]
+        out.print("  ".join(filter(None, words)))
+        out.print(hanging(" ", escape(each.problem.partition("\n")[0] or each.reason or each.subject)))
+        cited = f", evidence {each.evidence[:12]}" if each.evidence else ""
+        out.print(f"  [dim]commit {each.commit[:12]}{cited}[/]")
 
 
 def _serves(each: Entry) -> str:
