@@ -744,6 +744,12 @@ def _serving(c: _Context) -> Iterator[Problem]:
 
 def _rollout(c: _Context) -> Iterator[Problem]:
     steps = c.spec.rollout.steps
+    if not steps:
+        yield c.error(
+            "without a step a challenger would get all traffic as soon as it is ready",
+            "name at least one, for example `steps: [5%, 25%, 50%]`",
+            *("rollout", "steps"),
+        )
     for index, step in enumerate(steps):
         path = ("rollout", "steps", index)
         if not 0 < step < 1:

@@ -165,6 +165,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
      "gate.fairness[0]", "for two classes"),
     ("replicas", {"serving": {"min_replicas": 5}}, "serving.min_replicas", "above max_replicas"),
     ("gateway", {"serving": {"gateway": "kserve"}}, "serving.gateway", "namespace/name"),
+    ("no step", {"rollout": {"steps": []}}, "rollout.steps", "all traffic as soon as it is ready"),
     ("step 0", {"rollout": {"steps": [0, 0.5]}}, "rollout.steps[0]", "not between 0% and 100%"),
     ("step 1", {"rollout": {"steps": [0.5, 1]}}, "rollout.steps[1]", "not between 0% and 100%"),
     ("steps fall", {"rollout": {"steps": [0.5, 0.5]}}, "rollout.steps[1]", "must rise"),
