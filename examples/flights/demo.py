@@ -44,9 +44,9 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def requests(data: Path, log: Path) -> Iterator[None]:
+def requests(data: Path, log: Path, *more: str) -> Iterator[None]:
     """Live requests beside what the block does, and their labels two seconds later."""
-    words = ["replay", str(data), "--rate", RATE, "--seconds", LONGEST, "--labels-delay", "2s"]
+    words = ["replay", str(data), "--rate", RATE, "--seconds", LONGEST, "--labels-delay", "2s", *more]
     print(f"\n$ upkeep {' '.join(words)} &", flush=True)
     with log.open("w") as out:
         process = subprocess.Popen([UPKEEP, *words], cwd=HERE, stdout=out, stderr=subprocess.STDOUT)
@@ -72,7 +72,8 @@ def updates() -> None:
     for path in broken:
         path.unlink()
     make_data.write(DATA, ["2013-04", "2013-05", "2013-06"], table=table)
-    make_data.write(LIVE, ["2013-07", "2013-08"], table=table)
+    make_data.write(WORK / "july", ["2013-07"], table=table)
+    make_data.write(LIVE, ["2013-07", "2013-08"], table=table, before_departure=True)
     upkeep("run")
 
 
@@ -86,12 +87,12 @@ def rollouts() -> None:
         upkeep("rollout", "watch", "--until-rest")
 
     say("July is learned, by a spec that knows how late the plane left: a wonder on held-out rows")
-    shutil.copytree(LIVE / "period=2013-07", DATA / "period=2013-07")
+    shutil.copytree(WORK / "july" / "period=2013-07", DATA / "period=2013-07")
     upkeep("run", "--spec", "leak.yaml")
 
     say("August's flights ask the day before, when nobody knows that: v3 must not reach them")
-    with requests(LIVE / "period=2013-08", WORK / "august.log"):
-        upkeep("rollout", "watch", "--until-rest")
+    with requests(LIVE / "period=2013-08", WORK / "august.log", "--spec", "leak.yaml"):
+        upkeep("rollout", "watch", "--spec", "leak.yaml", "--until-rest")
 
     say("what served, and why")
     upkeep("metrics")

@@ -74,11 +74,12 @@ def write(
     *,
     table: pd.DataFrame | None = None,
     shuffle_labels: bool = False,
+    before_departure: bool = False,
 ) -> list[Path]:
     """Write ``period=<month>/flights.parquet`` below ``folder`` for the given months (None: all); the paths.
 
     ``shuffle_labels`` makes ``broken.parquet`` instead: labels shuffled among a month's rows, as a broken join
-    upstream would do.
+    upstream would do. ``before_departure``: as a request knows a flight, without ``departure_delay``.
     """
     table = flights() if table is None else table
     random = np.random.default_rng(7)
@@ -88,6 +89,8 @@ def write(
             continue
         if shuffle_labels:
             rows = rows.assign(delayed=random.permutation(rows["delayed"].to_numpy()))  # noqa: PLW2901
+        if before_departure:
+            rows = rows.assign(departure_delay=float("nan"))  # noqa: PLW2901
         path = folder / f"period={month}" / ("broken.parquet" if shuffle_labels else "flights.parquet")
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.Table.from_pandas(rows.drop(columns="month"), preserve_index=False), path)
