@@ -11,6 +11,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -98,6 +99,9 @@ def test_what_fails_and_what_is_slow_is_counted_when_it_ends(running: Cluster) -
     # The one in half a second, and the one that was cut off at the timeout; a busy machine may make others slow.
     assert after.slow - before.slow >= 2
     assert after.active == 0
+    other = replace(running.spec, rollout=replace(running.spec.rollout, latency=0.1))
+    with pytest.raises(OutsideError, match=r"does not count requests slower than 0\.1 s"):
+        open_counters(other).read(other)
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(running.ask, wish="slow")
         wait_for("a request under way", lambda: counts().active == 1 or slow.done())

@@ -19,6 +19,8 @@ class RunningGateway:
     port: int
     """Where clients come in."""
     admin: str
+    latencies: tuple[float, ...]
+    """The objectives past which it counts a request as slow, in seconds."""
     epoch: str
     """Names this Envoy's life."""
 
@@ -45,6 +47,7 @@ def running_gateway(folder: Folder) -> RunningGateway:
     return RunningGateway(
         port=int(record["port"]),
         admin=str(record["admin"]),
+        latencies=tuple(record["latencies"]),
         epoch=f"{process.identity.pid}-{process.identity.started}",
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from upkeep.errors import OutsideError, Where
 from upkeep.serving.counters import Counts, Snapshot
 from upkeep.serving.local.ask import running_gateway
 from upkeep.serving.local.envoy import slow_stat
@@ -22,6 +23,13 @@ class LocalCounters:
 
     def read(self, spec: ModelSpec) -> Snapshot:
         gateway = running_gateway(self._folder)
+        if spec.rollout.latency not in gateway.latencies:
+            raise OutsideError(
+                f"this gateway does not count requests slower than {spec.rollout.latency:g} s: `rollout.latency` "
+                "changed since it started",
+                where=Where(str(self._folder.root)),
+                fix="`upkeep down`, then `upkeep up`",
+            )
         model = re.escape(spec.name)
         pattern = rf"^(upkeep\..*\.cluster\.{model}-v[0-9]+-predictor|cluster\.{model}-v[0-9]+-predictor\..*_active)$"
         stats = gateway.get("/stats", {"format": "json", "filter": pattern})

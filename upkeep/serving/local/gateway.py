@@ -87,8 +87,8 @@ class Gateway:
                 *("--disable-hot-restart", "--log-level", "warning", "--skip-deprecated-logs"),
             ]
             self._process = Process.spawn(command, log=log, environ=self._environ, cwd=self._folder.envoy)
-            record = {**self._process.record, "port": self.port, "admin": self._admin, "digest": digest}
-            write_json(self._folder.gateway, record)
+            record = {"port": self.port, "admin": self._admin, "digest": digest, "latencies": sorted(self._latencies)}
+            write_json(self._folder.gateway, {**self._process.record, **record})
             if await self._until_ready():
                 write_json(self._folder.settings, {"port": self.port, "admin_port": admin_port})
                 tell(f"the gateway runs on port {self.port}")
