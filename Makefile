@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # every step of an update is a process of its own: compile a module once, not each time
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup setup-tensorflow demo test check simulate fire format bench bench-rollout compile lock clean
+.PHONY: help setup setup-tensorflow demo test test-tensorflow check simulate fire format bench bench-rollout compile lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,6 +41,9 @@ test: setup ## all tests
 
 fire: setup ## rollouts on the real one-machine cluster, three steps, 200 requests a second
 	@UPKEEP_FIRE_RATE=200 UPKEEP_FIRE_STEPS="5%, 25%, 50%" $(BIN)/python -m pytest tests/e2e/test_rollout_fire.py -q
+
+test-tensorflow: setup-tensorflow ## the networks' tests (make test skips them where TensorFlow is not installed)
+	@$(BIN)/python -m pytest -q tests/tensorflow tests/contract/test_strategies.py
 
 check: setup ## style, types, import direction, locks
 	@$(BIN)/ruff check .

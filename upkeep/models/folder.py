@@ -4,6 +4,7 @@
 
     manifest.json        :class:`upkeep.models.manifest.Manifest`
     model.skops          the estimator; of an ensemble: stacking's final estimator, none for a soft vote
+    model.keras          the network, in place of model.skops
     members/<name>/      an ensemble's members, each a model folder
 """
 
@@ -140,6 +141,12 @@ def _load_sklearn(folder: Path, manifest: Manifest, allowed: Sequence[str], dept
     return SklearnPredictor(manifest, estimator, _positions(estimator, manifest.classes, Where(file=str(folder))))
 
 
+def _load_keras(folder: Path, manifest: Manifest, allowed: Sequence[str], depth: int) -> Predictor:  # noqa: ARG001
+    from upkeep.models.keras_folder import load_keras  # TensorFlow is an extra
+
+    return load_keras(folder, manifest, allowed)
+
+
 def _load_ensemble(folder: Path, manifest: Manifest, allowed: Sequence[str], depth: int) -> Predictor:
     where = Where(file=str(folder))
     if depth >= MAX_DEPTH:
@@ -154,6 +161,7 @@ def _load_ensemble(folder: Path, manifest: Manifest, allowed: Sequence[str], dep
 
 _LOADERS: Mapping[str, Callable[[Path, Manifest, Sequence[str], int], Predictor]] = {
     "sklearn": _load_sklearn,
+    "keras": _load_keras,
     "ensemble": _load_ensemble,
 }
 """By :attr:`Manifest.format`: how the folder is loaded."""

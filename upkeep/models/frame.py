@@ -23,6 +23,18 @@ def to_frame(rows: Any, columns: Sequence[Column]) -> Any:
     """
     import pandas as pd
 
+    arrays = to_arrays(rows, columns)
+    return pd.DataFrame(
+        {column.name: _pandas_column(arrays[column.name], column) for column in columns},
+        index=pd.RangeIndex(rows.num_rows),
+    )
+
+
+def to_arrays(rows: Any, columns: Sequence[Column]) -> dict[str, Any]:
+    """The columns as ``pa.Array`` of their kind (:func:`upkeep.data.kinds.arrow_type`), by name.
+
+    Raises :class:`ModelError` as :func:`to_frame` does.
+    """
     problems: list[Problem] = []
     arrays: dict[str, Any] = {}
     for column in columns:
@@ -43,10 +55,7 @@ def to_frame(rows: Any, columns: Sequence[Column]) -> Any:
         arrays[column.name] = array
     if problems:
         raise ModelError(problems=tuple(problems))
-    return pd.DataFrame(
-        {column.name: _pandas_column(arrays[column.name], column) for column in columns},
-        index=pd.RangeIndex(rows.num_rows),
-    )
+    return arrays
 
 
 EXPECTED = {"numeric": "a number", "categorical": "text", "datetime": "an ISO 8601 time"}

@@ -17,14 +17,14 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    format: Literal["sklearn", "ensemble"]
+    format: Literal["sklearn", "keras", "ensemble"]
     columns: tuple[Column, ...]
     """The raw columns the model takes."""
     classes: tuple[Label, ...]
     """In the order of the probabilities."""
     positive: Label | None
     libraries: dict[str, str]
-    """The versions that wrote the model: python, scikit-learn, numpy, upkeep."""
+    """The versions that wrote the model: python, scikit-learn, numpy, upkeep; of a network keras and tensorflow too."""
     members: tuple[str, ...] = ()
     """An ensemble's member folders, below ``members/``."""
     weights: tuple[float, ...] = ()

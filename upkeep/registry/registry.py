@@ -8,13 +8,15 @@
       datasets/ specs/ profiles/     records under their own digest
       trained/                       what each training made, for the steps after it; swept after the grace time
       sweeps/000001.json             what a sweep took of that, so that no cached training names it any more
-      states/<candidate>/…           what an incremental candidate goes on from
+      states/<candidate>/…           what a candidate that goes on learning goes on from
+      checkpoints/<candidate>.npz    where a training stands, while it is under way
       heldout/                       fingerprints of the rows that no training may see
       updates/<id>/                  what each update left: its record, page, drift report, evaluation
       lock/<of>/                     one update (one rollout's controller, …) at a time
 
-Nothing in it is ever changed: every write either creates or says the same again. A crash between any two writes
-leaves bytes that no version names, which :meth:`Registry.sweep` removes after a grace time, and never half a version.
+Nothing in it but a checkpoint is ever changed: every other write either creates or says the same again. A crash
+between any two writes leaves bytes that no version names, which :meth:`Registry.sweep` removes after a grace time, and
+never half a version.
 """
 
 from __future__ import annotations
@@ -290,6 +292,21 @@ class Registry:
         """Download a state to the new folder ``to``; ``to``. Raises as :meth:`get_model` does."""
         return self._states(candidate).get(digest, to)
 
+    def get_checkpoint(self, candidate: str) -> bytes | None:
+        """What a training of this candidate saved before it was killed; None: nothing."""
+        try:
+            return self.store.get(self._checkpoint_key(candidate))
+        except MissingObject:
+            return None
+
+    def put_checkpoint(self, candidate: str, data: bytes) -> None:
+        """Save where a training stands, in place of what was there."""
+        self.store.put(self._checkpoint_key(candidate), data)
+
+    def drop_checkpoint(self, candidate: str) -> None:
+        """The training ended: nothing goes on from there."""
+        self.store.delete(self._checkpoint_key(candidate))
+
     # ---- rows that no training may see ----
 
     def put_held_out(self, dataset: str, table: Path) -> None:
@@ -381,6 +398,7 @@ class Registry:
             keys += self._stale_folders(self._states(candidate), {self.latest_state(candidate)}, before)
             old = [self._pointer_key(candidate, number) for number in self._state_numbers(candidate)[:-1]]
             keys += self._older(old, before)
+        keys += self._older([self._key(f"checkpoints/{name}") for name in self._names("checkpoints")], before)
         for of in sorted({name.partition("/")[0] for name in self._names("lock")}):
             keys += self._older(lock.past_epochs(self.store, self._key(f"lock/{of}")), before)
         if lease:
@@ -469,6 +487,9 @@ class Registry:
     def _states(self, candidate: str) -> Folders:
         root = self._key(f"states/{candidate}")
         return Folders(self.store, f"{root}/folders", f"{root}/files")
+
+    def _checkpoint_key(self, candidate: str) -> str:
+        return self._key(f"checkpoints/{candidate}.npz")
 
     def _pointer_key(self, candidate: str, number: int) -> str:
         return self._key(f"states/{candidate}/latest/{number:06d}.json")

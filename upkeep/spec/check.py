@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import importlib
+import importlib.util
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,7 +18,17 @@ from zoneinfo import available_timezones
 
 from upkeep.errors import Problem, SpecError
 from upkeep.spec.load import Positions, missing_repository, nearest, read, resolve
-from upkeep.spec.model import ColumnRule, Custom, Ensemble, Incremental, Label, ModelSpec, Retrain, SearchSpace
+from upkeep.spec.model import (
+    ColumnRule,
+    Custom,
+    Ensemble,
+    FineTune,
+    Incremental,
+    Label,
+    ModelSpec,
+    Retrain,
+    SearchSpace,
+)
 
 CALENDAR_GROUPS = ("day", "week", "month")
 LONGEST_LABEL = 63
@@ -619,7 +630,7 @@ def _parameters(
 
 def _searches(c: _Context) -> Iterator[Problem]:
     for index, candidate in enumerate(c.spec.candidates):
-        if not isinstance(candidate, Retrain) or candidate.search is None:
+        if not isinstance(candidate, Retrain | FineTune) or candidate.search is None:
             continue
         path: tuple[str | int, ...] = ("candidates", index, "search", "space")
         if not candidate.search.space:
@@ -627,7 +638,12 @@ def _searches(c: _Context) -> Iterator[Problem]:
         for name, space in candidate.search.space.items():
             for message, fix in _search_space(space):
                 yield c.error(f"`{name}`: {message}", fix, *path, name)
-            if name in candidate.params:
+            if isinstance(candidate, FineTune):
+                if name not in SEARCHED:
+                    meant = nearest(name, SEARCHED)
+                    fix = f"did you mean `{meant}`?" if meant else f"search some of {', '.join(SEARCHED)}"
+                    yield c.error(f"`{name}` is nothing that a network's search can set", fix, *path, name)
+            elif name in candidate.params:
                 yield c.warning(f"`{name}` is searched, and set in `params` too", "remove one", *path, name)
 
 
@@ -662,6 +678,120 @@ def _custom(c: _Context) -> Iterator[Problem]:
                     "write package.module:function",
                     *("candidates", index, "function"),
                 )
+
+
+SEARCHED = (
+    "batch_rows",
+    "class_weight",
+    "distill.temperature",
+    "distill.weight",
+    "epochs",
+    "network.dropout",
+    "network.embedding",
+    "network.hidden",
+    "optimizer.clip_norm",
+    "optimizer.kind",
+    "optimizer.momentum",
+    "optimizer.rate",
+    "optimizer.schedule",
+    "optimizer.warm_up",
+    "optimizer.weight_decay",
+    "rehearsal",
+    "train.last",
+    "train.lora.rank",
+    "unfreeze",
+)
+"""What the search of a fine_tune candidate may set."""
+
+
+def _fine_tunes(c: _Context) -> Iterator[Problem]:
+    for index, candidate in enumerate(c.spec.candidates):
+        if isinstance(candidate, FineTune):
+            path: tuple[str | int, ...] = ("candidates", index)
+            yield from _tensorflow(c, path)
+            yield from _base(c, candidate, path)
+            yield from _trained_layers(c, candidate, path)
+            if candidate.optimizer.momentum is not None and candidate.optimizer.kind != "sgd":
+                yield c.error(
+                    f"{candidate.optimizer.kind} has no momentum to set",
+                    "remove it, or use `kind: sgd`",
+                    *(*path, "optimizer", "momentum"),
+                )
+            stopping = candidate.early_stopping
+            if stopping is not None and stopping.patience >= candidate.epochs:
+                yield c.warning(
+                    f"training ends after {candidate.epochs} epochs, before {stopping.patience} without a lower loss",
+                    "raise `epochs`, or lower `patience`",
+                    *(*path, "early_stopping", "patience"),
+                )
+            if c.spec.preprocess.outliers.method == "isolation_forest":
+                yield c.error(
+                    "an isolation forest cannot live inside a network",
+                    "use `method: quantile` or `method: iqr` in `preprocess.outliers`",
+                    *(*path, "strategy"),
+                )
+            if c.spec.preprocess.impute_numeric == "none":
+                yield c.warning(
+                    "a network takes no nulls: it fills in the median, whatever `preprocess.impute_numeric` says",
+                    "set it to auto",
+                    *(*path, "strategy"),
+                )
+
+
+def _tensorflow(c: _Context, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    if c.imports and any(importlib.util.find_spec(name) is None for name in ("tensorflow", "keras")):
+        yield c.error(
+            "`fine_tune` needs Keras on TensorFlow, which is not installed",
+            "pip install 'upkeep[tensorflow]'",
+            *(*path, "strategy"),
+        )
+
+
+def _base(c: _Context, candidate: FineTune, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    base, here = candidate.base, (*path, "base")
+    pinned = base not in ("", "champion")
+    scheme = base.partition("://")[0] if "://" in base else ""
+    if scheme not in ("", "s3"):
+        yield c.error(f"{scheme}:// is no address that a base is read from", "use a path or s3://", *here)
+    elif base.endswith((".h5", ".hdf5")):
+        yield c.error(
+            "an .h5 file is never opened: loading one can run what it brings along",
+            "load it where you trust it, and write it with model.save('….keras')",
+            *here,
+        )
+    if pinned and not candidate.digest:
+        yield c.error(
+            "the base is not pinned: other bytes at this place would be another model",
+            "add `digest:` with the SHA-256 of the file (sha256sum), or the digest of the model folder",
+            *here,
+        )
+    elif candidate.digest and not pinned:
+        why = "the champion's digest is known" if base else "there is no base"
+        yield c.error(f"{why}, so there is nothing to pin", "remove `digest`", *path, "digest")
+    elif candidate.digest and not re.fullmatch(r"[0-9a-f]{64}", candidate.digest):
+        yield c.error("this is no SHA-256 digest", "write its 64 hexadecimal digits", *path, "digest")
+    if pinned and candidate.network is not None:
+        yield c.error(
+            "there is a base, so no network from nothing is built", "remove `network`, or `base`", *path, "network"
+        )
+
+
+def _trained_layers(c: _Context, candidate: FineTune, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    train, here = candidate.train, (*path, "train")
+    given = [key for key in ("last", "layers", "lora") if getattr(train, key) is not None]
+    if len(given) > 1:
+        yield c.error(f"{' and '.join(f'`{key}`' for key in given)} say different things", "keep one of them", *here)
+    if given and not candidate.base:
+        yield c.error(
+            "a network from nothing must learn whole: layers that do not learn would keep their random start",
+            "remove `train`, or name a `base`",
+            *here,
+        )
+    if candidate.unfreeze is not None and train.lora is not None:
+        yield c.error(
+            "low-rank adapters leave the layers frozen: there is nothing to unfreeze", "remove `unfreeze`", *path,
+            "unfreeze",
+        )  # fmt: skip
 
 
 # --- gate ----------------------------------------------------------------------------------------------------------
@@ -903,6 +1033,7 @@ RULES: tuple[Rule, ...] = (
     _estimators,
     _searches,
     _custom,
+    _fine_tunes,
     _gate,
     _fairness,
     _serving,

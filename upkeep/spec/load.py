@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from upkeep import records
 from upkeep.errors import Problem, SpecError, Where
 from upkeep.spec import schema
-from upkeep.spec.model import ModelSpec
+from upkeep.spec.model import Candidate, FineTune, ModelSpec
 
 MAX_BYTES = 1 << 20
 """A spec is a page; a larger file is something else (data, most likely)."""
@@ -147,6 +147,7 @@ def resolve(spec: ModelSpec, folder: str | Path) -> ModelSpec:
         repository = _normal(_local(store) / spec.name / "releases.git")
     return replace(
         spec,
+        candidates=tuple(_with_base(candidate, located) for candidate in spec.candidates),
         store=store,
         data=replace(
             spec.data,
@@ -163,6 +164,13 @@ def resolve(spec: ModelSpec, folder: str | Path) -> ModelSpec:
             ),
         ),
     )
+
+
+def _with_base(candidate: Candidate, located: Callable[[str], str]) -> Candidate:
+    """A base's path is a path of the spec, unless it is the champion."""
+    if not isinstance(candidate, FineTune) or candidate.base == "champion":
+        return candidate
+    return replace(candidate, base=located(candidate.base))
 
 
 def missing_repository(spec: ModelSpec, where: Where | None = None) -> Problem | None:

@@ -452,7 +452,145 @@ class Custom:
     """Passed on to the function."""
 
 
-Candidate = Annotated[Retrain | Incremental | Ensemble | Custom, Field(discriminator="strategy")]
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network from nothing: the columns scaled and embedded, hidden layers, one answer a class."""
+
+    __pydantic_config__ = EDGE
+    hidden: tuple[Annotated[int, Ge(1)], ...] = (64, 32)
+    """Units of each hidden layer (ReLU), the first one first."""
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """The share of a hidden layer's units that is left out at each step."""
+    embedding: Annotated[int, Ge(1)] | None = None
+    """Numbers that stand for one category. Without it: half as many as the column has categories, at most 16."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """Low-rank adapters: the base stays, and each chosen layer gets two small matrices to learn."""
+
+    __pydantic_config__ = EDGE
+    rank: Annotated[int, Ge(1)] = 8
+    """The inner size of the two matrices."""
+    layers: Annotated[tuple[str, ...], MinLen(1)] = ("query", "value")
+    """Which layers: names, or the last part of their paths; the query and value projections of attention."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedLayers:
+    """What of the network learns; without any key, all of it. The layer that answers always does."""
+
+    __pydantic_config__ = EDGE
+    last: Annotated[int, Ge(1)] | None = None
+    """Only the last N layers that have weights."""
+    layers: Annotated[tuple[str, ...], MinLen(1)] | None = None
+    """Only these layers, by name."""
+    lora: Lora | None = None
+    """Only low-rank adapters on some layers."""
+
+
+def _all_layers(value: object) -> object:
+    return {} if value == "all" else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """How the weights move."""
+
+    __pydantic_config__ = EDGE
+    kind: Literal["adam", "sgd"] = "adam"
+    """Adam (Kingma & Ba, 2015), or stochastic gradient descent."""
+    rate: Annotated[float, Gt(0)] = 0.001
+    """The learning rate."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the rate goes down to zero over all steps, if it does."""
+    warm_up: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """The share of all steps over which the rate rises from zero."""
+    momentum: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Of ``sgd``: Nesterov's momentum."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """The decoupled weight decay (Loshchilov & Hutter, 2019)."""
+    clip_norm: Annotated[float, Gt(0)] | None = None
+    """The largest norm of all gradients together; longer ones are shortened."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStopping:
+    """Stop when rows of the training side that teach nothing say so, and keep the best weights."""
+
+    __pydantic_config__ = EDGE
+    share: OpenShare = 0.1
+    """The share of the training side's split keys that is watched, and not learned from."""
+    patience: Annotated[int, Ge(1)] = 3
+    """Epochs in a row without a lower loss."""
+    least: Annotated[float, Ge(0)] = 0.0
+    """How much lower the loss must be to count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill:
+    """Learn the champion's answers too, against forgetting (Hinton, Vinyals & Dean, 2015)."""
+
+    __pydantic_config__ = EDGE
+    weight: OpenShare = 0.5
+    """How much the champion's answers count beside the labels."""
+    temperature: Annotated[float, Gt(0)] = 2.0
+    """Softens both answers before they are compared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTune:
+    """Adapt a Keras network: a pre-trained base, the champion, or where this candidate last stood.
+
+    It needs the extra ``upkeep[tensorflow]``."""
+
+    __pydantic_config__ = EDGE
+    name: Name
+    """The candidate's name, unlike any other's."""
+    strategy: Literal["fine_tune"]
+    """Fine-tune a network."""
+    base: str = ""
+    """A ``.keras`` file or a model folder by path or s3:// address, or ``champion``: that one, where it is a network.
+    Without it: a ``network`` from nothing. Once it has a state of its own, a candidate goes on from there; with
+    ``champion``, from the champion each time."""
+    digest: str = ""
+    """The base's SHA-256: of the file, or of the model folder as ``upkeep`` names it. Needed for a path or address."""
+    network: Network | None = None
+    """The network where there is no base, or no champion yet."""
+    train: Annotated[
+        TrainedLayers,
+        BeforeValidator(_all_layers, json_schema_input_type=TrainedLayers | Literal["all"]),
+    ] = TrainedLayers()
+    """What of the network learns; ``all``: everything."""
+    optimizer: Optimizer = Optimizer()
+    """How the weights move."""
+    epochs: Annotated[int, Ge(1)] = 10
+    """Passes over the rows, at most."""
+    batch_rows: Annotated[int, Ge(1)] = 256
+    """Rows a step."""
+    max_steps: Annotated[int, Ge(1)] | None = None
+    """No more steps than this in one update."""
+    window: Annotated[int, Ge(1)] | None = None
+    """Only the newest N periods."""
+    rehearsal: Share = 0.2
+    """Old rows mixed in, as a share of the new rows."""
+    early_stopping: EarlyStopping | None = None
+    """Stop when watched rows say so."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """``balanced``: each class counts alike, however rare (n ÷ (classes × its rows), as scikit-learn does)."""
+    unfreeze: Annotated[int, Ge(1)] | None = None
+    """Gradual unfreezing: every N epochs one more layer learns, from the last one backwards (Howard & Ruder, 2018)."""
+    distill: Distill | None = None
+    """Learn the champion's answers too; the champion may be of any kind."""
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """The arithmetic of training; the model itself is kept and answers in float32."""
+    checkpoint: Annotated[Seconds, Gt(0)] = 300.0
+    """How often training is saved, to go on from there when it is killed."""
+    search: Search | None = None
+    """Search for better settings within a budget: dotted keys of this candidate, such as ``optimizer.rate``."""
+
+
+Candidate = Annotated[Retrain | Incremental | FineTune | Ensemble | Custom, Field(discriminator="strategy")]
 MetricName = Literal["accuracy", "precision", "recall", "f1", "roc_auc", "log_loss"]
 
 

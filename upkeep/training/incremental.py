@@ -1,10 +1,6 @@
 """``incremental``: go on with ``partial_fit`` from where this candidate last stood.
 
-State folder::
-
-    state.json        :class:`State`
-    pipeline.skops    the fitted pipeline, optimizer and all
-    learned.npy       uint64, sorted: the hash of every row it has learned
+Its state is that of :mod:`upkeep.training.state`, and ``pipeline.skops``: the fitted pipeline, optimizer and all.
 
 Only rows it has not learned yet are new, whichever file or period brings them. The preprocessing is fitted once, on
 the rows of the first time, and stays as it was: to learn new categories and scales, train anew. A state that no longer
@@ -14,17 +10,13 @@ the candidate starts anew.
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from upkeep import records
-from upkeep.data.split import HELD_OUT, KEPT_OUT, VALIDATION
-from upkeep.errors import IntegrityError, SpecError, UpkeepError, Where
+from upkeep.errors import SpecError, UpkeepError, Where
 from upkeep.models import skops_file
 from upkeep.spec.model import Incremental
 from upkeep.training.estimators import plain_params
@@ -32,24 +24,10 @@ from upkeep.training.fit import candidate_field, make_pipeline, telling, without
 from upkeep.training.preprocessing import ESTIMATOR, FEATURES
 from upkeep.training.retrain import Fitted
 from upkeep.training.rows import Rows, labels, read_rows, require_two_classes
+from upkeep.training.state import Hashes, State, settings_digest, take_up, write_state
 from upkeep.training.task import TrainingTask
 
-STATE, PIPELINE, LEARNED = "state.json", "pipeline.skops", "learned.npy"
-
-Hashes = npt.NDArray[np.uint64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class State:
-    """Where an incremental candidate stands."""
-
-    settings: str
-    """Digest of everything that must not change: columns, classes, preprocessing, split, estimator, seed."""
-    rounds: int
-    """How many times it has learned."""
-    periods: tuple[str, ...]
-    """The periods it has learned from."""
-    schema_version: int = 1
+PIPELINE = "pipeline.skops"
 
 
 def incremental(task: TrainingTask, notes: list[str], state_out: Path) -> tuple[Fitted, bool]:
@@ -75,7 +53,8 @@ def incremental(task: TrainingTask, notes: list[str], state_out: Path) -> tuple[
         rounds=state.rounds + (1 if new.any() else 0),
         periods=tuple(periods),
     )
-    _write(state_out, pipeline, state, learned)
+    write_state(state_out, state, learned)
+    (state_out / PIPELINE).write_bytes(skops_file.dump(pipeline))
     params = plain_params(pipeline.named_steps[ESTIMATOR])
     return Fitted(pipeline, params, len(learned), state.periods), warm
 
@@ -94,50 +73,18 @@ def learn_anew(task: TrainingTask, rows: Rows, notes: list[str]) -> Any:
 
 def _continue(task: TrainingTask, notes: list[str]) -> tuple[Any | None, State, Hashes]:
     """The pipeline, state and learned rows to go on from; no pipeline: it starts anew, and why is noted."""
-    fresh = State(settings=_settings(task), rounds=0, periods=())
-    nothing = np.zeros(0, dtype=np.uint64)
-    if task.state is None:
-        return None, fresh, nothing
-    try:
-        state = records.read(State, task.state / STATE)
-        learned: Hashes = np.load(task.state / LEARNED, allow_pickle=False).astype(np.uint64)
-    except (OSError, ValueError, IntegrityError) as error:
-        notes.append(f"it started anew: its last state cannot be read ({str(error)[:200]})")
-        return None, fresh, nothing
-    if state.settings != fresh.settings:
-        notes.append("it started anew: columns, classes, preprocessing, split or parameters are not what they were")
-        return None, fresh, nothing
-    if np.isin(learned, _row_hashes(task, (VALIDATION, HELD_OUT, KEPT_OUT))).any():
-        notes.append(
-            "it started anew: rows that it learned are held out now, equal rows that are, or choose among candidates"
-        )
-        return None, fresh, nothing
+    assert isinstance(task.candidate, Incremental)
+    settings = settings_digest(task, [task.candidate.estimator, task.candidate.params])
+    fresh = State(settings=settings, rounds=0, periods=()), np.zeros(0, dtype=np.uint64)
+    found = take_up(task, settings, notes)
+    if found is None or task.state is None:
+        return None, *fresh
     try:
         pipeline = skops_file.load(task.state / PIPELINE, allowed=task.spec.estimators)
     except UpkeepError as error:
         notes.append(f"it started anew: its last state cannot be loaded ({error.problems[0].message[:200]})")
-        return None, fresh, nothing
-    return pipeline, state, learned
-
-
-def _row_hashes(task: TrainingTask, parts: tuple[str, ...]) -> Hashes:
-    return np.asarray(task.prepared.table(parts=parts, columns=["_row"]).column("_row").to_numpy(), dtype=np.uint64)
-
-
-def _settings(task: TrainingTask) -> str:
-    assert isinstance(task.candidate, Incremental)
-    summary = task.prepared.summary
-    settings = [
-        [asdict(column) for column in summary.columns],
-        [[type(label).__name__, label] for label in summary.classes],
-        asdict(task.spec.preprocess),
-        [task.spec.name, asdict(task.spec.data.split)],  # who is held out
-        summary.privacy_key,  # a row's hash depends on it, and what a hashed category means
-        task.candidate.estimator,
-        task.candidate.params,
-        task.seed,
-    ]
-    return records.digest(records.to_json(settings))
+        return None, *fresh
+    return pipeline, *found
 
 
 def _require_partial_fit(task: TrainingTask, pipeline: Any) -> None:
@@ -186,11 +133,3 @@ def _learn(task: TrainingTask, pipeline: Any, lesson: tuple[Rows, ...], rounds: 
             rows = X.iloc[batch] if features == "passthrough" else X[batch]
             estimator.partial_fit(rows, y[batch], classes=known)
         task.progress(f"learning from {len(y):,} rows", (epoch + 1) / candidate.epochs)
-
-
-def _write(folder: Path, pipeline: Any, state: State, learned: Hashes) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / PIPELINE).write_bytes(skops_file.dump(pipeline))
-    np.save(folder / LEARNED, learned, allow_pickle=False)
-    records.write(folder / STATE, state)

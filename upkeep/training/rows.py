@@ -82,16 +82,22 @@ def labels(classes: Sequence[Label], codes: npt.NDArray[np.int64]) -> npt.NDArra
 
 def require_two_classes(rows: Rows, classes: Sequence[Label], what: str) -> None:
     """Raise :class:`DataError` when there is nothing to tell apart in ``rows``."""
-    found = sorted(set(rows.codes.tolist()))
-    if len(rows) == 0:
+    require_two_labels(np.bincount(rows.codes, minlength=len(classes)), classes, what)
+
+
+def require_two_labels(counts: npt.NDArray[np.int64], classes: Sequence[Label], what: str) -> None:
+    """The same, where rows were counted by class."""
+    found = np.flatnonzero(counts)
+    if len(found) == 0:
         raise DataError(
             f"there is no row to train {what} on",
             where=Where(field="data"),
             fix="add data, widen the candidate's window, or lower data.split.held_out",
         )
     if len(found) < 2:
+        label = classes[int(found[0])]
         raise DataError(
-            f"all {len(rows)} rows to train {what} on have the label {classes[found[0]]!r}: there is nothing to learn",
+            f"all {counts.sum()} rows to train {what} on have the label {label!r}: there is nothing to learn",
             where=Where(field="data.target.column"),
             fix="add rows of the other classes, or widen the candidate's window",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from upkeep.data.kinds import Column
 from upkeep.data.prepared import Prepared
@@ -23,6 +23,18 @@ def silent(text: str, share: float | None = None) -> None:
     """No progress is shown."""
 
 
+class Checkpoints(Protocol):
+    """Where a long training saves what it would go on from: one place, the newest save alone."""
+
+    def read(self) -> bytes | None:
+        """What was saved last; None: nothing."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Save in place of what was saved before: whole, or not at all."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingTask:
     """One candidate to train."""
@@ -34,7 +46,9 @@ class TrainingTask:
     state: Path | None = None
     """The folder of the candidate's last state; None: it starts."""
     members: Mapping[str, Path] = field(default_factory=dict)
-    """An ensemble's members: name → model folder; :data:`CHAMPION` among them where there is one."""
+    """Models it is made from: name → model folder; :data:`CHAMPION` among them where it is wanted and there is one."""
+    checkpoints: Checkpoints | None = None
+    """None: nothing is saved before the end."""
     progress: Progress = silent
 
     @property
@@ -65,6 +79,20 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One pass over the rows, as a network learned them."""
+
+    number: int
+    """From 1."""
+    loss: float
+    """The mean over the rows that taught, as they went by."""
+    watched: float | None
+    """The mean log loss on watched rows of the training side; None: none are watched."""
+    steps: int
+    """Steps in all, this epoch's too."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingResult:
     candidate: str
     strategy: str
@@ -80,5 +108,7 @@ class TrainingResult:
     trials: tuple[Trial, ...] = ()
     warm_started: bool = False
     """It went on from an earlier state."""
+    curve: tuple[Epoch, ...] = ()
+    """A network's training, epoch by epoch."""
     notes: tuple[str, ...] = ()
     """What a person should know: a member that was left out, a warning of the library, a sentence each."""

@@ -13,36 +13,48 @@ import pyarrow as pa
 from upkeep.errors import ModelError, Where
 from upkeep.models.folder import SklearnPredictor, class_positions, load, save_sklearn
 from upkeep.models.manifest import Predictor
-from upkeep.spec.model import Custom, Ensemble, Incremental, Retrain
+from upkeep.spec.model import Custom, Ensemble, FineTune, Incremental, Retrain
 from upkeep.training.custom import custom, fit_custom
 from upkeep.training.ensemble import ensemble
 from upkeep.training.fit import candidate_field, without_outliers
 from upkeep.training.incremental import incremental, learn_anew
 from upkeep.training.retrain import Fitted, fit_rows, retrain, window
 from upkeep.training.rows import read_rows
-from upkeep.training.task import TrainingResult, TrainingTask, Trial
+from upkeep.training.task import Epoch, TrainingResult, TrainingTask, Trial
 
 __all__ = ["TrainingResult", "TrainingTask", "Trial", "refit", "train"]
 
 SAMPLE_ROWS = 256
 """Rows on which a model that was just written must answer as it did before."""
+NETWORK_TOLERANCE = 1e-4
+"""Of float32, when low-rank adapters are merged into the weights."""
 
 
 def train(task: TrainingTask, out: Path, state_out: Path) -> TrainingResult:
     """Train ``task.candidate`` on training rows alone, and write the model to ``out``, which must be new or empty.
 
-    ``state_out``: the candidate's new state, for :attr:`TrainingTask.state` of the next update; only an incremental
-    candidate leaves one. The same task gives the same bytes in both. Raises :class:`SpecError` for parameters the
-    estimator does not take, :class:`DataError` where the rows teach nothing, :class:`ModelError` where the
-    candidate fails or what was written does not answer as what was trained.
+    ``state_out``: the candidate's new state, for :attr:`TrainingTask.state` of the next update; only incremental and
+    fine_tune candidates leave one. The same task gives the same bytes in both. Raises :class:`SpecError` for
+    parameters the estimator does not take, :class:`DataError` where the rows teach nothing, :class:`ModelError` where
+    the candidate fails or what was written does not answer as what was trained.
     """
     started = time.process_time()
     notes: list[str] = []
     warm = False
+    curve: tuple[Epoch, ...] = ()
     if isinstance(task.candidate, Ensemble):
         params, rows = ensemble(task, notes, out)
         fitted = Fitted(None, params, rows, task.prepared.periods)
         load(out, allowed=task.spec.estimators)
+    elif isinstance(task.candidate, FineTune):
+        from upkeep.models.keras_folder import write_keras  # TensorFlow is an extra
+        from upkeep.training.keras.fine_tune import fine_tune
+
+        tuned = fine_tune(task, notes, state_out)
+        fitted = Fitted(None, tuned.params, tuned.rows, tuned.periods, tuned.trials)
+        warm, curve = tuned.warm, tuned.curve
+        write_keras(out, tuned.data, task.manifest())
+        _verify(task, tuned.predictor, out, tolerance=NETWORK_TOLERANCE)
     else:
         if isinstance(task.candidate, Retrain):
             fitted = retrain(task, notes)
@@ -51,7 +63,8 @@ def train(task: TrainingTask, out: Path, state_out: Path) -> TrainingResult:
         else:
             fitted = custom(task, notes)
         save_sklearn(out, fitted.pipeline, task.manifest())
-        _verify(task, fitted.pipeline, out)
+        positions = class_positions(fitted.pipeline, task.manifest().classes, Where())
+        _verify(task, SklearnPredictor(task.manifest(), fitted.pipeline, positions), out, tolerance=1e-12)
     task.progress("trained", 1.0)
     return TrainingResult(
         candidate=task.candidate.name,
@@ -63,6 +76,7 @@ def train(task: TrainingTask, out: Path, state_out: Path) -> TrainingResult:
         seconds=time.process_time() - started,
         trials=fitted.trials,
         warm_started=warm,
+        curve=curve,
         notes=tuple(notes),
     )
 
@@ -84,6 +98,11 @@ def refit(
     if isinstance(task.candidate, Ensemble):
         return None
     notes: list[str] = []
+    if isinstance(task.candidate, FineTune):
+        from upkeep.training.keras.fine_tune import tune_anew
+
+        searched = {name: (params or {})[name] for name in _space(task.candidate) if name in (params or {})}
+        return tune_anew(task, searched, periods=periods, fraction=fraction, notes=notes)
     if periods is None and isinstance(task.candidate, Retrain):
         periods = window(task)
     rows = read_rows(task.prepared, periods=periods, fraction=fraction)
@@ -99,22 +118,19 @@ def refit(
     return SklearnPredictor(manifest, pipeline, positions), len(rows)
 
 
-def _space(candidate: Retrain) -> tuple[str, ...]:
+def _space(candidate: Retrain | FineTune) -> tuple[str, ...]:
     return tuple(candidate.search.space) if candidate.search else ()
 
 
-def _verify(task: TrainingTask, pipeline: Any, out: Path) -> None:
+def _verify(task: TrainingTask, trained: Predictor, out: Path, *, tolerance: float) -> None:
     """What was written loads by our allow-list, and answers as what was trained."""
     written = load(out, allowed=task.spec.estimators)
     names = [column.name for column in task.columns]
     batch = next(task.prepared.batches(parts=("train",), columns=names, batch_rows=SAMPLE_ROWS))
     rows = pa.Table.from_batches([batch])
-    manifest = task.manifest()
-    positions = class_positions(pipeline, manifest.classes, Where())
-    before = SklearnPredictor(manifest, pipeline, positions).predict_proba(rows)
-    if not np.allclose(written.predict_proba(rows), before, rtol=0, atol=1e-12):
+    if not np.allclose(written.predict_proba(rows), trained.predict_proba(rows), rtol=0, atol=tolerance):
         raise ModelError(
             f"{task.candidate.name} answers otherwise after it was written and loaded again",
             where=Where(field=candidate_field(task)),
-            fix="the estimator keeps something that skops does not; choose another",
+            fix="the model keeps something that its file does not; choose another",
         )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upkeep.data.prepared import Prepared
 from upkeep.errors import ModelError, Problem, Where
 from upkeep.models.folder import folder_size, read_manifest
 from upkeep.registry.learned import may_have_learned
-from upkeep.spec.model import Ensemble
+from upkeep.registry.registry import Registry
+from upkeep.spec.model import Candidate, Ensemble, FineTune
 from upkeep.training.task import CHAMPION, TrainingTask
 from upkeep.training.train import train as fit
 from upkeep.update import trained
@@ -36,12 +37,12 @@ def train(
     with tempfile.TemporaryDirectory(prefix="upkeep-train-") as name:
         work = Path(name)
         digests = {member: record.model for member, record in trained.get_all(registry, members).items()}
-        if champion and isinstance(chosen, Ensemble) and CHAMPION in chosen.members:
+        if champion and _wants_champion(chosen):
             card = registry.card(champion)
             key = rows.summary.privacy_key
             if not may_have_learned(
                 spec, registry, card, privacy_key=key
-            ):  # else the ensemble would owe it what is held out
+            ):  # else the candidate would owe it what is held out
                 digests[CHAMPION] = card.digest
         folders = {member: registry.get_model(digest, work / digest) for member, digest in digests.items()}
         state = registry.get_state(candidate, states[candidate], work / "state") if candidate in states else None
@@ -53,6 +54,7 @@ def train(
             seed=spec.seed,
             state=state,
             members=folders,
+            checkpoints=_Checkpoints(registry, candidate),
             progress=context.progress,
         )
         try:
@@ -62,6 +64,8 @@ def train(
         digest = registry.put_model(out)
         if state_out.exists():
             registry.put_state(candidate, state_out)
+        if isinstance(chosen, FineTune):
+            registry.drop_checkpoint(candidate)
         shutil.copytree(out, model.path)
         record = trained.TrainedCandidate(
             model=digest,
@@ -70,9 +74,30 @@ def train(
             parents=tuple(sorted(digests.values())),
             result=result,
         )
-    model.metadata.update(digest=digest, framework="scikit-learn", candidate=candidate)
+    framework = "keras" if record.format == "keras" else "scikit-learn"
+    model.metadata.update(digest=digest, framework=framework, candidate=candidate)
     metrics.metadata.update(rows=float(result.rows), seconds=float(result.seconds))
     return trained.put(registry, record)
+
+
+def _wants_champion(candidate: Candidate) -> bool:
+    if isinstance(candidate, FineTune):
+        return candidate.base == CHAMPION or candidate.distill is not None
+    return isinstance(candidate, Ensemble) and CHAMPION in candidate.members
+
+
+@dataclass(frozen=True)
+class _Checkpoints:
+    """One candidate's, in the store."""
+
+    registry: Registry
+    candidate: str
+
+    def read(self) -> bytes | None:
+        return self.registry.get_checkpoint(self.candidate)
+
+    def write(self, data: bytes) -> None:
+        self.registry.put_checkpoint(self.candidate, data)
 
 
 def _of_candidate(candidate: str, problem: Problem) -> Problem:

@@ -71,6 +71,10 @@ def search(**space: Any) -> list[dict[str, Any]]:
     return [candidate("boosting", search={"space": {"max_depth": space} if space else {}})]
 
 
+def network(**more: Any) -> dict[str, Any]:
+    return {"candidates": [{"name": "net", "strategy": "fine_tune", **more}]}
+
+
 def test_good_specs_have_no_problem() -> None:
     assert found(FULL_TEXT) == []
     assert found(spec()) == []
@@ -151,6 +155,19 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("empty choices", {"candidates": search(choices=[])}, "candidates[0].search.space.max_depth", "choices is empty"),
     ("log choices", {"candidates": search(choices=[1], log=True)}, "candidates[0].search.space.max_depth", "for a range"),
     ("integer", {"candidates": search(low=0.5, high=3.0, integer=True)}, "candidates[0].search.space.max_depth", "whole numbers"),
+    ("base not pinned", network(base="base.keras"), "candidates[0].base", "not pinned"),
+    ("base in h5", network(base="base.h5", digest="a" * 64), "candidates[0].base", "never opened"),
+    ("base's scheme", network(base="https://x/base.keras", digest="a" * 64), "candidates[0].base", "no address"),
+    ("no base to pin", network(digest="a" * 64), "candidates[0].digest", "nothing to pin"),
+    ("champion pinned", network(base="champion", digest="a" * 64), "candidates[0].digest", "nothing to pin"),
+    ("no digest", network(base="base.keras", digest="abc"), "candidates[0].digest", "no SHA-256"),
+    ("base and network", network(base="b.keras", digest="a" * 64, network={}), "candidates[0].network", "no network from nothing"),
+    ("train twice", network(base="champion", train={"last": 1, "lora": {}}), "candidates[0].train", "different things"),
+    ("frozen start", network(train={"last": 1}), "candidates[0].train", "must learn whole"),
+    ("unfreeze adapters", network(base="champion", train={"lora": {}}, unfreeze=2), "candidates[0].unfreeze", "nothing to unfreeze"),
+    ("adam's momentum", network(optimizer={"momentum": 0.9}), "candidates[0].optimizer.momentum", "no momentum"),
+    ("network's search", network(search={"space": {"optimizer.rat": {"low": 0.1, "high": 1.0}}}), "candidates[0].search.space.optimizer.rat", "nothing that a network"),
+    ("forest in a network", {**network(), "preprocess": {"outliers": {"method": "isolation_forest", "action": "flag"}}}, "candidates[0].strategy", "inside a network"),
     ("nothing to search", {"candidates": search()}, "candidates[0].search.space", "nothing to search"),
     ("custom", {"candidates": [{"name": "a", "strategy": "custom", "function": "a..b:c"}]}, "candidates[0].function", "import path"),
     ("at least too much", {"gate": {"at_least": {"recall": 55.0}}}, "gate.at_least.recall", "never above 1"),

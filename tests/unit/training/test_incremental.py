@@ -13,7 +13,8 @@ from tests.unit.training.training_make import spec
 from upkeep.errors import SpecError
 from upkeep.models import skops_file
 from upkeep.spec.model import Incremental, Preprocess, Split
-from upkeep.training.incremental import LEARNED, PIPELINE, STATE
+from upkeep.training.incremental import PIPELINE
+from upkeep.training.state import LEARNED, STATE
 from upkeep.training.task import TrainingTask
 from upkeep.training.train import train
 

@@ -1,0 +1,317 @@
+"""``fine_tune``: adapt a network, from a base, the champion, nothing, or where this candidate last stood.
+
+Its state is that of :mod:`upkeep.training.state`, and ``model.keras``. Only rows it has not learned yet are new, and
+beside them old ones are rehearsed. What its first layers know of the columns (scales, categories) was fitted when it
+began, and stays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from upkeep import records
+from upkeep.errors import SpecError, UpkeepError, Where
+from upkeep.models import keras_feed, keras_file
+from upkeep.models.folder import load
+from upkeep.models.keras_file import MODEL
+from upkeep.models.keras_folder import KerasPredictor
+from upkeep.models.keras_runtime import FIX, installed, keras, quiet
+from upkeep.models.manifest import Predictor
+from upkeep.spec.model import FineTune, Network
+from upkeep.training.fit import candidate_field, telling
+from upkeep.training.keras.base import describe, open_base, open_champion
+from upkeep.training.keras.features import fit_features
+from upkeep.training.keras.layers import close_all, open_layers, weighted
+from upkeep.training.keras.lesson import Choice, Lesson, Scan, scan
+from upkeep.training.keras.loop import Schedule, learn
+from upkeep.training.keras.network import build
+from upkeep.training.rows import require_two_labels
+from upkeep.training.state import Hashes, State, settings_digest, take_up, write_state
+from upkeep.training.task import CHAMPION, Epoch, TrainingTask, Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """A trained network and what it came from."""
+
+    data: bytes
+    """As ``model.keras``."""
+    predictor: KerasPredictor
+    """As it was when training ended."""
+    params: dict[str, Any]
+    rows: int
+    periods: tuple[str, ...]
+    warm: bool
+    curve: tuple[Epoch, ...]
+    trials: tuple[Trial, ...] = ()
+
+
+def fine_tune(task: TrainingTask, notes: list[str], state_out: Path) -> Tuned:
+    """Learn the new rows, and leave the new state in ``state_out``."""
+    assert isinstance(task.candidate, FineTune)
+    require_tensorflow(task)
+    candidate = task.candidate
+    settings = settings_digest(task, [candidate.base, candidate.digest, asdict(candidate.network or Network())])
+    model, state, learned = _begin(task, settings, notes)
+    warm = model is not None
+    choice = Choice(
+        learned=learned,
+        watched=candidate.early_stopping.share if candidate.early_stopping else 0.0,
+        salt=task.seed * 1000 + state.rounds,
+    )
+    task.progress("looking at the training rows", 0.0)
+    lesson = Lesson(
+        prepared=task.prepared,
+        columns=task.columns,
+        periods=window(task),
+        choice=choice,
+        seed=task.seed * 1000 + state.rounds,
+    )
+    found = scan(lesson)
+    lesson, found = _with_rehearsal(lesson, found, candidate.rehearsal)
+    curve: tuple[Epoch, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    if warm and found.new == 0:
+        assert task.state is not None
+        notes.append("there are no new rows to learn from; it goes on as it was")
+        data = (task.state / MODEL).read_bytes()
+        params = describe(candidate)
+    else:
+        model, params, curve, trials = _learn(task, model, lesson, found, settings, notes)
+        data = keras_file.dump(model)
+        state = replace(
+            state,
+            rounds=state.rounds + 1,
+            periods=tuple(dict.fromkeys((*state.periods, *found.periods))),
+        )
+    learned = np.union1d(learned, found.keys)
+    write_state(state_out, state, learned)
+    (state_out / MODEL).write_bytes(data)
+    return Tuned(
+        data=data,
+        predictor=_predictor(task, model),
+        params=params,
+        rows=len(learned),
+        periods=state.periods,
+        warm=warm,
+        curve=curve,
+        trials=trials,
+    )
+
+
+def tune_anew(
+    task: TrainingTask, params: dict[str, Any], *, periods: tuple[str, ...] | None, fraction: float, notes: list[str]
+) -> tuple[KerasPredictor, int]:
+    """The same kind of candidate without a state, on fewer rows, in memory; and how many rows there were."""
+    assert isinstance(task.candidate, FineTune)
+    require_tensorflow(task)
+    candidate = with_params(task.candidate, params, candidate_field(task))
+    task = replace(task, candidate=replace(candidate, search=None), state=None, checkpoints=None)
+    choice = Choice(watched=candidate.early_stopping.share if candidate.early_stopping else 0.0, fraction=fraction)
+    lesson = Lesson(
+        prepared=task.prepared,
+        columns=task.columns,
+        periods=window(task) if periods is None else periods,
+        choice=choice,
+        seed=task.seed * 1000,
+    )
+    found = scan(lesson)
+    model, *_ = _learn(task, None, lesson, found, "", notes)
+    return _predictor(task, model), len(found.keys)
+
+
+def window(task: TrainingTask) -> tuple[str, ...]:
+    """The newest ``window`` periods that have training rows, or all of them; oldest first."""
+    assert isinstance(task.candidate, FineTune)
+    periods = tuple(
+        period for period in task.prepared.periods if task.prepared.count(parts=("train",), periods=[period])
+    )
+    return periods[-task.candidate.window :] if task.candidate.window else periods
+
+
+def with_params(candidate: FineTune, params: dict[str, Any], where: str) -> FineTune:
+    """The candidate with dotted keys (``optimizer.rate``) set. Raises :class:`SpecError` for what it cannot be."""
+    from pydantic import TypeAdapter, ValidationError
+
+    if not params:
+        return candidate
+    settings = asdict(candidate)
+    for name, value in params.items():
+        *path, last = name.split(".")
+        inner = settings
+        for key in path:
+            inner[key] = inner.get(key) or {}
+            inner = inner[key]
+        inner[last] = value
+    try:
+        return TypeAdapter(FineTune).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SpecError(
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            where=Where(field=f"{where}.search.space"),
+            fix="search keys of the candidate, in their range",
+        ) from error
+
+
+def require_tensorflow(task: TrainingTask) -> None:
+    """Raise :class:`SpecError` where the extra is not installed."""
+    if not installed():
+        raise SpecError(
+            f"{task.candidate.name} is a network, and TensorFlow is not installed",
+            where=Where(field=f"{candidate_field(task)}.strategy"),
+            fix=FIX,
+        )
+
+
+def _begin(task: TrainingTask, settings: str, notes: list[str]) -> tuple[Any | None, State, Hashes]:
+    """The network of the last state, the state and the learned rows; no network: it starts anew."""
+    assert isinstance(task.candidate, FineTune)
+    fresh = State(settings=settings, rounds=0, periods=()), np.zeros(0, dtype=np.uint64)
+    if task.candidate.base == CHAMPION:
+        return None, *fresh
+    found = take_up(task, settings, notes)
+    if found is None or task.state is None:
+        return None, *fresh
+    try:
+        model = keras_file.load(task.state / MODEL, allowed=task.spec.estimators)
+    except UpkeepError as error:
+        notes.append(f"it started anew: its last state cannot be loaded ({error.problems[0].message[:200]})")
+        return None, *fresh
+    return model, *found
+
+
+def _with_rehearsal(lesson: Lesson, found: Scan, rehearsal: float) -> tuple[Lesson, Scan]:
+    """The lesson with ``rehearsal`` × as many old rows as there are new, drawn by hash."""
+    old = len(found.keys) - found.new
+    if old == 0 or found.new == 0:
+        return lesson, found
+    share = min(1.0, rehearsal * found.new / old)
+    lesson = replace(lesson, choice=replace(lesson.choice, rehearsal=share))
+    return lesson, scan(lesson)
+
+
+def _learn(
+    task: TrainingTask, model: Any | None, lesson: Lesson, found: Scan, settings: str, notes: list[str]
+) -> tuple[Any, dict[str, Any], tuple[Epoch, ...], tuple[Trial, ...]]:
+    """Train on the lesson; ``model`` None: from the base, the champion or nothing."""
+    assert isinstance(task.candidate, FineTune)
+    candidate = task.candidate
+    classes = task.prepared.summary.classes
+    if model is None:
+        require_two_labels(found.taught, classes, candidate.name)
+    trials: tuple[Trial, ...] = ()
+    with telling(task, notes), quiet():
+        seed_all(task, lesson)
+        if model is None:
+            model = _start(task, lesson, notes)
+        drops = task.spec.preprocess.outliers.action == "drop"
+        if drops:
+            lesson = replace(lesson, fence=_features(task, lesson).fence)
+        lesson = replace(
+            lesson,
+            columns=keras_feed.taken(model, task.columns),
+            weights=_class_weights(found.taught) if candidate.class_weight == "balanced" else None,
+            teacher=_teacher(task, notes) if candidate.distill else None,
+        )
+        rows = sum(batch.num_rows for batch in lesson.batches()) if drops else int(found.taught.sum())
+        opened = open_layers(model, candidate.train, f"{candidate_field(task)}.train")
+        _set_precision(model, candidate.precision)
+        schedule = Schedule(
+            rows=rows, batch_rows=candidate.batch_rows, epochs=candidate.epochs, max_steps=candidate.max_steps
+        )
+        identity = _identity(task, settings, found)
+        curve = learn(
+            model,
+            lesson,
+            candidate,
+            opened,
+            schedule,
+            identity=identity,
+            checkpoints=task.checkpoints,
+            progress=task.progress,
+        )
+        trained = sum(int(np.prod(v.shape)) for layer in weighted(model) for v in layer.trainable_variables)
+        _set_precision(model, "float32")
+        close_all(model)
+    params = {**describe(candidate), "parameters": int(model.count_params()), "trained_parameters": trained}
+    return model, params, curve, trials
+
+
+def seed_all(task: TrainingTask, lesson: Lesson) -> None:
+    """Seed what Keras draws by itself: adapters, and layers of a base without a seed of their own."""
+    keras().utils.set_random_seed((task.seed * 1000 + lesson.choice.salt) % 2**31)
+
+
+def _start(task: TrainingTask, lesson: Lesson, notes: list[str]) -> Any:
+    assert isinstance(task.candidate, FineTune)
+    candidate = task.candidate
+    if candidate.base == CHAMPION:
+        folder = task.members.get(CHAMPION)
+        if folder is None:
+            notes.append("there is no champion that no held-out row may have taught: it started from nothing")
+        elif (model := open_champion(task, folder, notes)) is not None:
+            return model
+    elif candidate.base:
+        return open_base(task, notes)
+    features = _features(task, lesson)
+    return build(
+        task.columns,
+        features,
+        len(task.prepared.summary.classes),
+        candidate.network or Network(),
+        seed=task.seed,
+    )
+
+
+def _features(task: TrainingTask, lesson: Lesson) -> Any:
+    task.progress("fitting the first layers", 0.0)
+    return fit_features(lesson.batches(), task.columns, task.spec.preprocess)
+
+
+def _teacher(task: TrainingTask, notes: list[str]) -> Predictor | None:
+    folder = task.members.get(CHAMPION)
+    if folder is None:
+        notes.append("there is no champion to learn from: it learned from labels alone")
+        return None
+    teacher = load(folder, allowed=task.spec.estimators)
+    if teacher.manifest.classes != task.prepared.summary.classes:
+        notes.append("the champion answers with other classes: it learned from labels alone")
+        return None
+    return teacher
+
+
+def _class_weights(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    there = counts > 0
+    weights = np.where(there, counts.sum() / (there.sum() * np.maximum(counts, 1)), 1.0)
+    return weights.astype(np.float32)
+
+
+def _set_precision(model: Any, precision: str) -> None:
+    """The arithmetic of the layers with weights but the one that answers."""
+    policy = keras().dtype_policies.get(precision)
+    for layer in weighted(model)[:-1]:
+        if layer.dtype_policy.variable_dtype == "float32":
+            layer.dtype_policy = policy
+
+
+def _identity(task: TrainingTask, settings: str, found: Scan) -> str:
+    keys = records.digest(found.keys.tobytes())
+    return records.digest(
+        records.to_json([settings, keys, found.new, describe_all(task), task.prepared.summary.dataset, task.seed])
+    )
+
+
+def describe_all(task: TrainingTask) -> dict[str, Any]:
+    assert isinstance(task.candidate, FineTune)
+    return describe(task.candidate)
+
+
+def _predictor(task: TrainingTask, model: Any) -> KerasPredictor:
+    manifest = replace(task.manifest(), format="keras")
+    return KerasPredictor(manifest, model, keras_feed.taken(model, task.columns))

@@ -1,0 +1,227 @@
+"""The rows of one training: streamed from Parquet into tf.data in a seeded order, never the table in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from upkeep.data.kinds import Column
+from upkeep.data.prepared import Prepared
+from upkeep.data.split import mix, share
+from upkeep.errors import UpkeepError
+from upkeep.models import keras_feed
+from upkeep.models.features import Fence
+from upkeep.models.frame import to_frame
+from upkeep.models.keras_runtime import tensorflow
+from upkeep.models.manifest import Predictor
+
+Hashes = npt.NDArray[np.uint64]
+
+READ_ROWS = 8192
+BUFFER_ROWS = 65_536
+"""Rows that are in memory at once, and shuffled together."""
+OPEN_PERIODS = 8
+"""Periods that are read side by side, so that one buffer holds rows of several."""
+WATCHED_ROWS = 20_000
+"""At most so many watched rows are kept."""
+_WATCH, _WATCHED, _FRACTION = (
+    np.uint64(number) for number in (0x8A5CD789635D2DFF, 0x121FD2155C472F96, 0x3C79AC492BA7B653)
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which training rows teach, and which are watched; a pure function of each row's hashes."""
+
+    learned: Hashes = field(default_factory=lambda: np.zeros(0, dtype=np.uint64))
+    """Sorted: rows that were learned before."""
+    rehearsal: float = 0.0
+    """The share of those that teach again."""
+    watched: float = 0.0
+    """The share of the split keys that is watched."""
+    fraction: float = 1.0
+    """The share of the split keys that is there at all; the same ones as :func:`upkeep.training.rows.read_rows`."""
+    only: Hashes | None = None
+    """Sorted: only these rows are there at all."""
+    salt: int = 0
+    """Draws another sample of old rows each round."""
+
+    def new(self, keys: Hashes) -> npt.NDArray[np.bool_]:
+        return ~_among(keys, self.learned)
+
+    def there(self, keys: Hashes, groups: Hashes) -> npt.NDArray[np.bool_]:
+        there = np.ones(len(keys), dtype=bool)
+        if self.fraction < 1:
+            there &= share(mix(groups ^ _FRACTION)) < self.fraction
+        if self.only is not None:
+            there &= _among(keys, self.only)
+        return there
+
+    def watches(self, groups: Hashes) -> npt.NDArray[np.bool_]:
+        return share(mix(groups ^ _WATCH)) < self.watched
+
+    def teaches(self, keys: Hashes, groups: Hashes) -> npt.NDArray[np.bool_]:
+        chosen = self.there(keys, groups)
+        if len(self.learned):
+            again = share(mix(keys ^ mix(np.full(1, self.salt, dtype=np.uint64)))) < self.rehearsal
+            chosen &= self.new(keys) | again
+        if self.watched:
+            chosen &= ~self.watches(groups)
+        return chosen
+
+
+def _among(keys: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
+    if len(known) == 0:
+        return np.zeros(len(keys), dtype=bool)
+    places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    return np.asarray(known[places] == keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """What one training learns from."""
+
+    prepared: Prepared
+    columns: tuple[Column, ...]
+    periods: tuple[str, ...]
+    choice: Choice
+    fence: Fence | None = None
+    """Rows with a number outside teach nothing."""
+    teacher: Predictor | None = None
+    """Whose answers are learned too."""
+    weights: npt.NDArray[np.float32] | None = None
+    """Of each class; None: all 1."""
+    seed: int = 0
+    failures: list[UpkeepError] = field(default_factory=list)
+    """What went wrong while TensorFlow was reading: it would tell of it in its own words."""
+
+    @property
+    def names(self) -> list[str]:
+        own = [self.prepared.summary.target, "_group", "_row"]
+        return list(dict.fromkeys([*(column.name for column in self.columns), *own]))
+
+    def batches(self, periods: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows that teach, in the order they stand."""
+        periods = self.periods if periods is None else periods
+        for batch in self.prepared.batches(periods=periods, columns=self.names, batch_rows=READ_ROWS):
+            chosen = self.choice.teaches(*_hashes(batch)) & (self.prepared.codes(batch) >= 0)
+            rows = batch.filter(pa.array(chosen))
+            if self.fence is not None and rows.num_rows:
+                numeric = [column for column in self.columns if column.kind == "numeric"]
+                rows = rows.filter(pa.array(~self.fence.outside(to_frame(rows, numeric)).any(axis=1)))
+            if rows.num_rows:
+                yield rows
+
+    def watched(self) -> pa.Table:
+        """The watched rows, or of many a sample drawn by hash."""
+        kept: list[pa.RecordBatch] = []
+        count = 0
+        for wanted in (None, WATCHED_ROWS):
+            if wanted is not None and count <= wanted:
+                break
+            limit = 1.0 if wanted is None else wanted / count
+            kept, count = [], 0
+            for batch in self.prepared.batches(periods=self.periods, columns=self.names, batch_rows=READ_ROWS):
+                keys, groups = _hashes(batch)
+                chosen = self.choice.there(keys, groups) & self.choice.watches(groups)
+                chosen &= (self.prepared.codes(batch) >= 0) & (share(mix(keys ^ _WATCHED)) < limit)
+                count += int(chosen.sum())
+                if chosen.any() and (wanted is not None or count <= WATCHED_ROWS):
+                    kept.append(batch.filter(pa.array(chosen)))
+        schema = pa.schema([self.prepared.schema.field(name) for name in self.names])
+        return pa.Table.from_batches(kept, schema)
+
+    def chunks(self, epoch: int) -> Iterator[pa.Table]:
+        """The rows that teach, once, in an order that seed and epoch decide; at most :data:`BUFFER_ROWS` or so each."""
+        rng = np.random.default_rng([self.seed, epoch, 0x1E5507])
+        waiting = [self.periods[i] for i in rng.permutation(len(self.periods))]
+        streams: list[Iterator[pa.RecordBatch]] = []
+        buffer: list[pa.RecordBatch] = []
+        while waiting or streams:
+            while waiting and len(streams) < OPEN_PERIODS:
+                streams.append(self.batches([waiting.pop()]))
+            place = int(rng.integers(len(streams)))
+            batch = next(streams[place], None)
+            if batch is None:
+                del streams[place]
+            else:
+                buffer.append(batch)
+            if sum(part.num_rows for part in buffer) >= BUFFER_ROWS or (buffer and not waiting and not streams):
+                table = pa.Table.from_batches(buffer).combine_chunks()
+                buffer = []
+                yield table.take(pa.array(rng.permutation(table.num_rows)))
+
+    def dataset(self, epoch: int, batch_rows: int, skip: int = 0) -> Any:
+        """A ``tf.data.Dataset`` of one epoch: (inputs, codes, weights, the teacher's answers), ``batch_rows`` each.
+
+        ``skip``: batches at the start that are left out.
+        """
+        tf = tensorflow()
+        classes = len(self.prepared.summary.classes)
+
+        def generate() -> Iterator[Any]:
+            try:
+                for table in self.chunks(epoch):
+                    codes = self.prepared.codes(table)
+                    weights = np.ones(len(codes), np.float32) if self.weights is None else self.weights[codes]
+                    taught = self.teacher.predict_proba(table) if self.teacher else np.zeros((len(codes), classes))
+                    yield keras_feed.parts(table, self.columns), codes, weights, taught.astype(np.float32)
+            except UpkeepError as error:
+                self.failures.append(error)
+                raise
+
+        signature = (
+            keras_feed.signature(self.columns),
+            tf.TensorSpec((None,), tf.int64),
+            tf.TensorSpec((None,), tf.float32),
+            tf.TensorSpec((None, classes), tf.float32),
+        )
+        rows = tf.data.Dataset.from_generator(generate, output_signature=signature)
+        to_inputs = tf.autograph.experimental.do_not_convert(lambda parts, *rest: (keras_feed.tensors(parts), *rest))
+        return rows.map(to_inputs).rebatch(batch_rows).skip(skip).prefetch(2)
+
+
+def _hashes(batch: Any) -> tuple[Hashes, Hashes]:
+    keys, groups = (batch.column(name).to_numpy().astype(np.uint64) for name in ("_row", "_group"))
+    return keys, groups
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What there is to learn, counted."""
+
+    keys: Hashes
+    """Sorted: every row that is there, watched ones too."""
+    taught: npt.NDArray[np.int64]
+    """Rows that teach, by class."""
+    new: int
+    """Rows that were not learned before."""
+    periods: tuple[str, ...]
+    """Of the new rows."""
+
+
+def scan(lesson: Lesson) -> Scan:
+    """One pass over hashes and labels alone."""
+    prepared, choice = lesson.prepared, lesson.choice
+    names = [prepared.summary.target, "_group", "_row"]
+    keys: list[Hashes] = []
+    taught = np.zeros(len(prepared.summary.classes), dtype=np.int64)
+    new, periods = 0, []
+    for period in lesson.periods:
+        before = new
+        for batch in prepared.batches(periods=[period], columns=names, batch_rows=BUFFER_ROWS):
+            own, groups = _hashes(batch)
+            codes = prepared.codes(batch)
+            there = (codes >= 0) & choice.there(own, groups)
+            keys.append(own[there])
+            new += int((choice.new(own) & there).sum())
+            taught += np.bincount(codes[there & choice.teaches(own, groups)], minlength=len(taught))
+        if new > before:
+            periods.append(period)
+    found = np.unique(np.concatenate(keys)) if keys else np.zeros(0, dtype=np.uint64)
+    return Scan(found, taught, new, tuple(periods))
