@@ -20,7 +20,7 @@ from upkeep.models.folder import save_sklearn
 from upkeep.models.manifest import Manifest
 from upkeep.registry.card import Card, Trained
 from upkeep.rollout.history import Entry
-from upkeep.rollout.release import NewVersion, propose
+from upkeep.rollout.release import NewVersion, Serving, propose, serving_now
 from upkeep.rollout.state import State
 from upkeep.serving.manifests import ServedVersion
 
@@ -118,6 +118,10 @@ class Rollouts:
 
     def history(self) -> list[Entry]:
         return list(api.history(self.spec))
+
+    @property
+    def serving(self) -> Serving:
+        return serving_now(self.spec)
 
     @property
     def state(self) -> State:

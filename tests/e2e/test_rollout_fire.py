@@ -55,7 +55,8 @@ def test_killed_at_every_effect_and_under_load_a_rollout_ends_as_it_should_and_l
     rollouts.release(3, "v2", fails=True)
     answers = under_load(rollouts, rollouts.watch_killed)
     assert set(answers) <= {"200", "500"}
-    assert rollouts.state.phase == "rolled_back"
+    told = [f"{entry.subject}: {entry.reason}" for entry in rollouts.history()]
+    assert rollouts.state.phase == "rolled_back", (answers, told)
     assert rollouts.state.champion.version == "v2"
     assert [each.version for each in rollouts.state.barred] == ["v3"]
     subjects = [entry.subject for entry in rollouts.history()]

@@ -7,7 +7,8 @@ last one came.
 
 The order is what makes it safe:
 
-1. ``ledger``: the evidence is stored before anyone decides on it;
+1. ``ledger``: the evidence is stored before anyone decides on it (where that fails nothing moves forward; a canary is
+   still taken back);
 2. ``brake``: where the canary is bad, live weights come first, whatever becomes of the rest;
 3. ``evidence``: what is decided on, create-only, before the commit that names its digest;
 4. ``intent``: what is about to be committed, so that after a crash the commit is known as one's own;
@@ -226,7 +227,7 @@ def effects(model: Model, now: datetime) -> Generator[Effect, None, Told]:
             now=now,
             troubles=look.troubles,
         )
-        yield look.store_ledger("ledger", ledger)
+        yield look.store_ledger("ledger", ledger, must=False)
     observation = look.observe(state, live, probe, git)
     decision = decide(plan_of(spec), state, observation, now)
     yield from look.act(git, decision, observation, snapshot)
@@ -301,6 +302,8 @@ class _Look:
         self.after: State | None = None
         self.news: tuple[News, ...] = ()
         """What others committed since the last look."""
+        self.unstored = False
+        """Evidence could not be stored (a full disk, say). A canary is taken back all the same, and never moved on."""
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -446,6 +449,8 @@ class _Look:
         if canary is not None:
             analysis = ledgers.analyse(ledger, self.spec, state, self.now)
             shadow = ledgers.shadow(ledger)
+            if self.unstored:
+                analysis, shadow = _never_a_pass(analysis), _never_a_pass(shadow)
         applied = None
         if live is not None and live.commit is not None:
             applied = live.commit in (git.tree.commit, git.commit, *ledger.heads)
@@ -458,10 +463,23 @@ class _Look:
 
     # --- doing ---------------------------------------------------------------------------------------------------
 
-    def store_ledger(self, name: str, ledger: Ledger) -> Effect:
+    def store_ledger(self, name: str, ledger: Ledger, *, must: bool = True) -> Effect:
+        """``must``: nothing may go on without it."""
         self.ledger = ledger
         key = ledgers.key(self.spec.name, ledger.rollout)
-        return Effect(name, lambda: self.model.store.put(key, ledgers.write(ledger)))
+        return self._stored_by(name, lambda: self.model.store.put(key, ledgers.write(ledger)), must=must)
+
+    def _stored_by(self, name: str, run: Callable[[], None], *, must: bool) -> Effect:
+        def stored() -> None:
+            try:
+                run()
+            except UpkeepError as error:
+                if must or isinstance(error, ConflictError):
+                    raise
+                self.unstored = True
+                self._trouble("store", error)
+
+        return Effect(name, stored)
 
     def catch_up(self, git: _Git) -> Iterator[Effect]:
         """Finish what an earlier look had begun: its commit is there, and what follows from it may not be done."""
@@ -521,22 +539,27 @@ class _Look:
         data = records.to_json(evidence)
         digest = records.digest(data)
         key = evidence_key(spec.name, after.rollout, evidence.number, digest)
-        yield Effect("evidence", lambda: _create(store, key, data))
-        after = replace(after, evidence=digest)
+        forward = not (after.weight < before.weight or after.phase in ("rolling_back", "rolled_back"))
+        yield self._stored_by("evidence", lambda: _create(store, key, data), must=forward)
+        after = replace(after, evidence=None if self.unstored else digest)
         message = commit_message(
             subject_of(before, after),
-            [after.reason, *(decision.evidence.reasons if decision.evidence else ())],
+            [
+                after.reason,
+                *(decision.evidence.reasons if decision.evidence else ()),
+                *([f"the evidence could not be stored: {self.troubles['store']}"] if self.unstored else []),
+            ],
             {
                 "Upkeep-Model": spec.name,
                 "Upkeep-Rollout": after.rollout or "none",
                 "Upkeep-Version": (after.canary or before.canary or after.champion).version,
                 "Upkeep-Step": f"{after.phase}, step {after.step} of {len(spec.rollout.steps)}, {after.weight} %",
                 "Upkeep-Verdict": verdict,
-                "Upkeep-Evidence": digest,
+                "Upkeep-Evidence": after.evidence or "none",
             },
         )
         intent = Intent(state=after, base=git.tree.commit or "", news=news)
-        yield self.store_ledger("intent", replace(ledger, intent=intent, records=evidence.number))
+        yield self.store_ledger("intent", replace(ledger, intent=intent, records=evidence.number), must=forward)
         changes = changes_of(spec, git.files, after, self._served(git, after))
         done: list[str] = []
 
@@ -559,7 +582,7 @@ class _Look:
         yield self._refresh()
         yield from self._tell(intent.news, intent.state, commit, store=False)
         ledger = replace(self.the_ledger(), state=intent.state, commit=commit, heads=(commit,), intent=None)
-        yield self.store_ledger("done", ledger)
+        yield self.store_ledger("done", ledger, must=not self.unstored)
 
     def _refresh(self) -> Effect:
         return self._try("refresh", lambda: self.model.cluster.refresh(self.spec))
@@ -574,7 +597,7 @@ class _Look:
             told = (*self.the_ledger().told, *(each.key for each in fresh))[-KEYS:]
             self.ledger = replace(self.the_ledger(), told=told)
             if store:
-                yield self.store_ledger("told", self.the_ledger())
+                yield self.store_ledger("told", self.the_ledger(), must=False)
 
     def _send(self, event: events.Event) -> None:
         for error in events.tell(self.spec.rollout.webhooks, event, self.model.post):
@@ -667,6 +690,13 @@ def _agree(live: Live, state: State) -> bool:
         return False
     wanted = {version: weight for version, weight in state.weights.items() if weight}
     return {version: weight for version, weight in live.weights.items() if weight} == wanted
+
+
+def _never_a_pass(analysis: Analysis | None) -> Analysis | None:
+    if analysis is None or analysis.verdict != "pass":
+        return analysis
+    why = "the evidence could not be stored"
+    return replace(analysis, verdict="insufficient", summary=why, reasons=(why,))
 
 
 def _create(store: Store, key: str, data: bytes) -> None:

@@ -360,21 +360,42 @@ class Full:
         return getattr(self.store, name)
 
 
-def test_on_a_full_disk_nothing_moves_and_nothing_is_lost(world: World) -> None:
+def test_on_a_full_disk_nothing_moves_forward_and_nothing_is_lost(world: World) -> None:
     at_step(world, 5)
     world.wait(60)
     full = Full(world.store)
     world.model = replace(world.model, store=full)
     before = world.git.commits[-1].id
-    for _ in range(3):
-        with pytest.raises(OutsideError, match="the disk is full"):
-            world.look()
+    for _ in range(6):
+        told = world.look()
+        assert "the disk is full" in told.troubles["store"]
         world.wait(10)
     assert world.git.commits[-1].id == before
     full.full = False
     told = world.run()
     assert told.state is not None
     assert told.state.phase == "succeeded"
+
+
+def test_on_a_full_disk_a_bad_canary_is_taken_back_all_the_same(world: World) -> None:
+    at_step(world, 25)
+    world.bad["v2"] = 0.5
+    full = Full(world.store)
+    world.model = replace(world.model, store=full)
+    told = world.run()
+    assert told.state is not None
+    assert told.state.phase == "rolled_back"
+    back = next(commit for commit in world.git.commits if commit.subject.endswith("take v2 back to 0 %"))
+    assert (back.trailers["Upkeep-Verdict"], back.trailers["Upkeep-Evidence"]) == ("fail", "none")
+    full.full = False
+    assert world.look().rests
+
+
+def test_without_a_place_for_its_record_a_challenger_gets_no_traffic(world: World) -> None:
+    world.model = replace(world.model, store=Full(world.store))
+    with pytest.raises(OutsideError, match="the disk is full"):
+        world.run(most=60)
+    assert world.state.weight == 0
 
 
 @pytest.mark.parametrize(
