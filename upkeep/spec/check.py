@@ -128,6 +128,13 @@ def _model_name(c: _Context) -> Iterator[Problem]:
             "metadata",
             "name",
         )
+    if name == "cluster":
+        yield c.error(
+            "the store's folder `cluster` belongs to what serves on one machine",
+            "choose another name",
+            "metadata",
+            "name",
+        )
     service = f"{name}-v9999-predictor"
     if len(service) > LONGEST_LABEL:
         yield c.error(

@@ -82,6 +82,7 @@ def test_good_specs_have_no_problem() -> None:
 
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
     # what is wrong, the sections, the key it is told at, a part of the message
+    ("the cluster's name", {"metadata": {"name": "cluster"}}, "metadata.name", "serves on one machine"),
     ("name like a version", {"metadata": {"name": "flights-v2"}}, "metadata.name", "ends like a version"),
     ("scheme", {"store": "gs://bucket"}, "store", "gs:// is no address"),
     ("no bucket", {"data": {"source": "s3:///x"}}, "data.source", "names no bucket"),
