@@ -59,13 +59,18 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="upkeep")
 def upkeep() -> None:
     """Keeps a deployed model right: learns from new data, compares the best candidate with the champion on rows no
-    training saw, and proposes the better one through Git.
+    training saw, and moves live traffic to the better one step by step, through Git.
 
     \b
     A first update, from a table:
       upkeep init flights.parquet --target delayed
       upkeep check
       upkeep run
+
+    \b
+    Then serve it, and roll out what comes next:
+      upkeep up --detach
+      upkeep rollout watch
 
     Exit codes: 0 done; 1 a check or a gate that you asked to fail on; 2 your input is wrong; 3 something outside
     failed, and a retry may help.
