@@ -57,8 +57,10 @@ class Exporter(ThreadingHTTPServer):
                 label = f'envoy_cluster_name="{cluster(version, model)["envoy_cluster_name"]}"'
                 name = "envoy_cluster_upstream_rq"
                 lines.append(f"{name}_completed{{{label}}} {requests * scale}")
-                if failed:
-                    lines.append(f'{name}_xx{{envoy_response_code_class="5",{label}}} {failed * scale}')
+                lines.append(f'{name}_xx{{envoy_response_code_class="2",{label}}} {(requests - failed) * scale}')
+                for code, share in (("4", failed // 2), ("5", failed - failed // 2)):
+                    if share:  # Envoy makes a counter at the first request that it counts
+                        lines.append(f'{name}_xx{{envoy_response_code_class="{code}",{label}}} {share * scale}')
                 lines.append(f'{name}_time_bucket{{le="500",{label}}} {(requests - slow) * scale}')
                 lines.append(f"{name}_time_count{{{label}}} {requests * scale}")
         return "\n".join(lines) + "\n"

@@ -92,10 +92,10 @@ def test_what_fails_and_what_is_slow_is_counted_when_it_ends(running: Cluster) -
 
     running.ask()
     before = counts()
-    codes = [running.ask(wish=wish).status_code for wish in ("fail", "hang up", "late", "slow", "")]
-    assert codes == [500, 503, 504, 200, 200]
+    codes = [running.ask(wish=wish).status_code for wish in ("fail", "refuse", "hang up", "late", "slow", "")]
+    assert codes == [500, 400, 503, 504, 200, 200]
     after = counts()
-    assert (after.requests - before.requests, after.failed - before.failed) == (5, 3)
+    assert (after.requests - before.requests, after.failed - before.failed) == (6, 4)
     # The one in half a second, and the one that was cut off at the timeout; a busy machine may make others slow.
     assert after.slow - before.slow >= 2
     assert after.active == 0

@@ -22,7 +22,9 @@ class Counts:
     requests: int
     """Requests that ended, however they did; also those whose client went away."""
     failed: int
-    """Of these: answered with 5xx, not in time, not at all or not whole. A 4xx is the client's, and not among them."""
+    """Of these: answered with 4xx or 5xx, not in time, not at all or not whole. A 4xx may be the client's fault or the
+    version's (it wants a column that nobody sends): clients meet the versions by chance, so what is theirs weighs on
+    both alike, and a version that refuses what the other answers has more."""
     slow: int
     """Of these: took as long as ``rollout.latency`` or longer, failed ones too."""
     active: int

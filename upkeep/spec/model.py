@@ -714,7 +714,7 @@ class Margin:
 
     __pydantic_config__ = EDGE
     errors: OpenShare = 0.005
-    """The share of failed requests: the harm accepted over all traffic."""
+    """The share of failed requests (4xx, 5xx, or no answer in time): the harm accepted over all traffic."""
     latency: OpenShare = 0.01
     """The share of requests slower than ``rollout.latency``."""
     accuracy: OpenShare = 0.02
@@ -738,8 +738,8 @@ class Threshold:
 
     __pydantic_config__ = EDGE
     metric: Literal["errors", "slow", "accuracy", "precision", "recall", "f1"]
-    """``errors``: the share of failed requests; ``slow``: of those slower than ``rollout.latency``; the others need
-    labels."""
+    """``errors``: the share of failed requests, clients' own errors among them; ``slow``: of those slower than
+    ``rollout.latency``; the others need labels."""
     at_most: Share | None = None
     """The highest value that is let pass."""
     at_least: Share | None = None
@@ -826,7 +826,8 @@ class Rollout:
     certainty: Certainty = Certainty()
     """How often an analysis may err."""
     latency: Annotated[Seconds, Gt(0)] = 0.5
-    """The objective of one request's latency; a slower one counts as slow."""
+    """The objective of one request's latency; a slower one counts as slow. "p95 is within it" says that at most 5 %
+    of the requests are slow."""
     timeout: Annotated[Seconds, Gt(0)] = 10.0
     """How long a request may take before it counts as failed. No step passes sooner after its traffic moved."""
     required: tuple[Literal["errors", "latency", "accuracy"], ...] = ()
@@ -905,7 +906,7 @@ class Queries:
     requests: str = ""
     """Requests that were answered, or that failed. Default: what an Envoy gateway counts of its clusters."""
     failed: str = ""
-    """Those that failed: a 5xx, or no answer. A version without any must give 0, not nothing."""
+    """Those that failed: a 4xx, a 5xx, or no answer. A version without any must give 0, not nothing."""
     slow: str = ""
     """Those slower than ``rollout.latency``."""
     scraped: str = ""

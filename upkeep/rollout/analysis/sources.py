@@ -19,7 +19,7 @@ from upkeep.spec.model import ModelSpec, Queries
 ENVOY = Queries(
     requests="sum by (envoy_cluster_name) (envoy_cluster_upstream_rq_completed{{{where}}})",
     failed=(
-        'sum by (envoy_cluster_name) (envoy_cluster_upstream_rq_xx{{envoy_response_code_class="5", {where}}})'
+        'sum by (envoy_cluster_name) (envoy_cluster_upstream_rq_xx{{envoy_response_code_class=~"[45]", {where}}})'
         " or 0 * sum by (envoy_cluster_name) (envoy_cluster_upstream_rq_completed{{{where}}})"
     ),
     slow=(
@@ -28,8 +28,8 @@ ENVOY = Queries(
     ),
     scraped="min(timestamp(envoy_cluster_upstream_rq_completed{{{where}}}))",
 )
-"""What an Envoy gateway exposes of its clusters, named after KServe's services. ``rq_xx`` of class 5 holds the answers
-that the gateway gave itself for a request without one: time-outs, resets, no connection."""
+"""What an Envoy gateway exposes of its clusters, named after KServe's services. ``rq_xx`` of class 5 also
+holds the answers that the gateway gave itself for a request without one: time-outs, resets, no connection."""
 STALE_SECONDS = 60.0
 _NAMES = ("requests", "failed", "slow")
 

@@ -6,7 +6,7 @@ requests that a tester pinned to it; the routes (RDS), one virtual host a model.
 Metrics, at ``/metrics`` of the gateway's port, with the label ``cluster`` = ``<model>-vN-predictor``::
 
     envoy_upkeep_requests   requests that ended, however they did
-    envoy_upkeep_failed     of these: 5xx, too late, broken off
+    envoy_upkeep_failed     of these: 4xx, 5xx, too late, broken off
     envoy_upkeep_slow_Nms   of these: took N ms or longer (N: rollout.latency)
 
 They are counted when a request ends, not when Envoy flushes its histograms (every five seconds): a snapshot never has
@@ -269,7 +269,7 @@ def _failed() -> dict[str, Any]:
     return {
         "or_filter": {
             "filters": [
-                {"status_code_filter": _at_least(500, "failed")},
+                {"status_code_filter": _at_least(400, "failed")},
                 {"response_flag_filter": {"flags": list(_FAILED_FLAGS)}},
             ]
         }

@@ -1,7 +1,7 @@
 """Answers like the model server, starts in a moment, and does as files in its model's folder say.
 
 ``broken``: ends with an error instead of starting. A row's ``wish`` is granted: ``slow`` (0.5 s), ``late`` (10 s),
-``fail`` (500), ``hang up``. Run as a script.
+``fail`` (500), ``refuse`` (400), ``hang up``. Run as a script.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
                 return
             if wish == "fail":
                 self._answer(500, {"error": "as you wish"})
-            elif not all("a" in row for row in rows):
+            elif wish == "refuse" or not all("a" in row for row in rows):
                 self._answer(400, {"error": "a row has no column a"})
             else:
                 self._answer(200, {"predictions": [{"label": True} for _ in rows]})
