@@ -19,10 +19,12 @@ from typing import Protocol
 
 import pytest
 
+from tests.contract.kubernetes_world import KubernetesWorld
 from tests.e2e.cluster_make import Cluster as Machine
 from tests.e2e.cluster_make import cluster as machine
 from tests.e2e.cluster_make import wait_for
 from tests.e2e.fake_up import fake_launch
+from tests.kube_api import running_api_server
 from upkeep.errors import OutsideError
 from upkeep.rollout.source import ReleaseSource
 from upkeep.serving.cluster import Cluster, Live
@@ -114,9 +116,22 @@ class OneMachine:
         self._machine.broken(version).unlink()
 
 
-@pytest.fixture(scope="module", params=["one machine"])
+@pytest.fixture(scope="module")
+def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with running_api_server(tmp_path_factory.mktemp("kube-api")) as found:
+        yield found
+
+
+@pytest.fixture(
+    scope="module",
+    params=["one machine", *(pytest.param(syncer, marks=pytest.mark.slow) for syncer in ("argocd", "flux"))],
+)
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    harness = OneMachine(tmp_path_factory.mktemp("world"))
+    harness: OneMachine | KubernetesWorld
+    if request.param == "one machine":
+        harness = OneMachine(tmp_path_factory.mktemp("world"))
+    else:
+        harness = KubernetesWorld(request.getfixturevalue("kubeconfig"), request.param)
     harness.start()
     try:
         yield harness

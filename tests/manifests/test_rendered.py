@@ -1,16 +1,12 @@
 """What Upkeep writes, held against the published CustomResourceDefinitions, and against a real API server.
 
-Both come from outside the repository: ``UPKEEP_KUBE_API`` names a folder with ``crds/*.yaml`` (KServe's and Gateway
-API's, as published) and a program ``kube-api`` that starts an API server with them; the default is
-``../shared/kube-api``. Without it these tests are skipped; the API server, which takes half a minute to start, is
-asked only when the variable is set.
+Both come from outside the repository, see :mod:`tests.kube_api`. Without them these tests are skipped.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.kube_api import KUBE_API, running_api_server
 from upkeep.serving.drivers import DRIVERS
 from upkeep.serving.manifests import (
     KUSTOMIZATION_FILE,
@@ -31,8 +28,6 @@ from upkeep.serving.manifests import (
 )
 from upkeep.spec.model import Data, Features, Metadata, ModelSpec, Retrain, Serving, Target
 
-KUBE_API = Path(os.environ.get("UPKEEP_KUBE_API", Path(__file__).parents[3] / "shared" / "kube-api"))
-CACHE = Path(os.environ.get("UPKEEP_KUBE_API_CACHE", Path.home() / ".cache" / "kube-api"))
 CRDS = {"InferenceService": "inferenceservices", "HTTPRoute": "httproutes"}
 
 SPEC = ModelSpec(
@@ -146,20 +141,11 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """CustomObjectsApi of a real API server."""
     client = pytest.importorskip("kubernetes.client")
     config = pytest.importorskip("kubernetes.config")
-    program = KUBE_API / "kube-api"
-    if "UPKEEP_KUBE_API" not in os.environ or not program.exists():
-        pytest.skip("no API server to start: set UPKEEP_KUBE_API to the folder of the program `kube-api`")
-    if shutil.which("etcd") is None or not (CACHE / "apiextensions-apiserver").exists():
-        pytest.skip(f"the API server is not built yet: run `{program} start FOLDER` once")
-    folder = tmp_path_factory.mktemp("kube-api")
-    # The server keeps the pipes of whoever starts it: files, so that nobody waits for their end.
-    with (folder / "out").open("wb") as out:
-        subprocess.run(["bash", str(program), "start", str(folder)], stdout=out, stderr=out, check=True, timeout=120)
-    try:
-        with config.new_client_from_config(str(folder / "kubeconfig")) as connection:
-            yield client.CustomObjectsApi(connection)
-    finally:
-        subprocess.run(["bash", str(program), "stop", str(folder)], check=True, timeout=60)
+    with (
+        running_api_server(tmp_path_factory.mktemp("kube-api")) as kubeconfig,
+        config.new_client_from_config(str(kubeconfig)) as connection,
+    ):
+        yield client.CustomObjectsApi(connection)
 
 
 def address(manifest: dict[str, Any]) -> tuple[str, ...]:

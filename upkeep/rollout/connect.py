@@ -81,9 +81,9 @@ def connect(
         yield Model(
             spec=spec,
             repository=repository,
-            cluster=open_cluster(spec, folder),
+            cluster=open_cluster(spec, folder, environ),
             store=store,
-            counters=PrometheusSource(prometheus) if prometheus else open_counters(spec, folder),
+            counters=PrometheusSource(prometheus) if prometheus else open_counters(spec, folder, environ),
             labels=JournalLabels(registry) if spec.monitoring.labels else None,
             versions=Registered(registry),
             post=poster(environ),

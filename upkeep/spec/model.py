@@ -819,6 +819,9 @@ class Rollout:
     """The branch that is applied."""
     path: str = ""
     """The model's folder in the repository; the default is ``models/<name>``."""
+    synced_by: Annotated[str, Field(pattern=r"^((argocd|flux):[-.a-z0-9]+/[-.a-z0-9]+)?$")] = ""
+    """Who applies it on Kubernetes: ``argocd:<namespace>/<Application>`` or ``flux:<namespace>/<Kustomization>``. The
+    default is what the live objects say they come from."""
     steps: tuple[Share, ...] = (0.05, 0.25, 0.5)
     """The canary's shares of the traffic, rising."""
     margin: Margin = Margin()

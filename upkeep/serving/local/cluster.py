@@ -13,7 +13,8 @@ from upkeep.serving.local.ask import read_status, running_gateway
 from upkeep.serving.local.envoy import LOOPBACK, read_routes
 from upkeep.serving.local.folder import Folder
 from upkeep.serving.local.wanted import FACTS
-from upkeep.serving.manifests import DIGEST_ANNOTATION, VERSION_ANNOTATION, VERSION_HEADER
+from upkeep.serving.manifests import DIGEST_ANNOTATION, VERSION_ANNOTATION
+from upkeep.serving.probe import ask
 from upkeep.spec.model import ModelSpec
 
 _BRAKE_SECONDS = 5.0
@@ -45,31 +46,8 @@ class LocalCluster:
         )
 
     def probe(self, spec: ModelSpec, version: str, rows: Sequence[Mapping[str, Any]]) -> Probe:
-        import httpx
-
         host = next(iter(self._state(spec)["hosts"]), "")
-        address = f"http://{LOOPBACK}:{running_gateway(self._folder).port}/v1/models/{spec.name}:predict"
-        try:
-            answer = httpx.post(
-                address,
-                json={"instances": [dict(row) for row in rows]},
-                headers={"host": host, VERSION_HEADER: version},
-                timeout=spec.rollout.timeout + 1.0,
-                trust_env=False,
-            )
-        except (TypeError, ValueError) as error:
-            return Probe(ok=False, status=None, message=f"these rows are no JSON: {error}")
-        except httpx.HTTPError as error:
-            return Probe(ok=False, status=None, message=f"no answer: {error or type(error).__name__}")
-        if answer.status_code != 200:
-            return Probe(ok=False, status=answer.status_code, message=answer.text[:300])
-        try:
-            predictions = answer.json()["predictions"]
-            whole = isinstance(predictions, list) and len(predictions) == len(rows)
-        except (ValueError, KeyError, TypeError):
-            whole = False
-        message = "" if whole else f"no answer for each row: {answer.text[:200]}"
-        return Probe(ok=whole, status=200, message=message)
+        return ask(f"http://{LOOPBACK}:{running_gateway(self._folder).port}", host, spec, version, rows)
 
     def refresh(self, spec: ModelSpec) -> None:  # noqa: ARG002 - one folder has one daemon for all its models
         self._folder.write_wake()

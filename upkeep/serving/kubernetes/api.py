@@ -1,0 +1,167 @@
+"""Requests to the API server by plain paths, and what its refusals mean in Upkeep's tree of errors."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from upkeep.errors import AccessError, ConflictError, OutsideError, Where
+
+MANAGER = "upkeep"
+"""The field manager of Upkeep's other changes: requests to look now."""
+BRAKE_MANAGER = "upkeep-brake"
+"""The field manager of weights that are forced."""
+
+_TRIES = 3
+_FIRST_WAIT = 0.2
+_LONGEST_WAIT = 5.0
+_SECONDS = 10.0
+_PAGE = 500
+_BUSY = frozenset({429, 500, 502, 503, 504})
+
+
+class MissingError(OutsideError):
+    """404: the object, its kind or its namespace is not there."""
+
+
+class GoneError(OutsideError):
+    """410: what was read so far is too old to go on from."""
+
+
+class Api:
+    """Every request of it may be sent again: they are reads, applies and patches that say what shall be."""
+
+    def __init__(self, client: Any, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        """``client``: a ``kubernetes.client.ApiClient``; its own retries should be off."""
+        self._client = client
+        self._sleep = sleep
+
+    @property
+    def place(self) -> str:
+        """The server's address."""
+        return str(self._client.configuration.host)
+
+    def get(self, path: str, **query: str) -> dict[str, Any]:
+        """Raises :class:`MissingError` where it is not there."""
+        return self._call("GET", path, query=query)
+
+    def items(self, path: str, **query: str) -> list[dict[str, Any]]:
+        """All objects of a list, page by page; from the start again when a page became too old.
+
+        Raises :class:`MissingError` where there is no such kind.
+        """
+        for _ in range(_TRIES):
+            found: list[dict[str, Any]] = []
+            page = {"limit": str(_PAGE), **query}
+            try:
+                while True:
+                    answer = self._call("GET", path, query=page)
+                    found += answer.get("items") or []
+                    more = (answer.get("metadata") or {}).get("continue")
+                    if not more:
+                        return found
+                    page["continue"] = more
+            except GoneError:
+                continue
+        raise OutsideError(
+            "the list changes faster than it can be read", where=Where(self.place + path), fix="try again in a moment"
+        )
+
+    def apply(self, path: str, manifest: Mapping[str, Any], manager: str) -> dict[str, Any]:
+        """Server-side apply, by force: ``manager`` owns the fields of ``manifest`` then, and no others of the object.
+
+        The same again changes nothing.
+        """
+        query = {"fieldManager": manager, "force": "true"}
+        return self._call("PATCH", path, query=query, body=manifest, kind="application/apply-patch+yaml")
+
+    def patch(self, path: str, change: Mapping[str, Any]) -> dict[str, Any]:
+        """A merge patch. Raises :class:`ConflictError` where it names a ``resourceVersion`` that is no more."""
+        query = {"fieldManager": MANAGER}
+        return self._call("PATCH", path, query=query, body=change, kind="application/merge-patch+json")
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        kind: str = "application/json",
+    ) -> dict[str, Any]:
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        tried = 0
+        while True:
+            tried += 1
+            wait = min(_FIRST_WAIT * 2 ** (tried - 1), _LONGEST_WAIT)
+            try:
+                answer = self._client.call_api(
+                    path,
+                    method,
+                    query_params=list((query or {}).items()),
+                    header_params={"Accept": "application/json", "Content-Type": kind},
+                    body=body,
+                    auth_settings=["BearerToken"],
+                    response_type="object",
+                    _return_http_data_only=True,
+                    _request_timeout=(_SECONDS, _SECONDS),
+                )
+            except ApiException as error:
+                if error.status not in _BUSY or tried == _TRIES:
+                    raise _meaning(error, self.place + path) from error
+                wait = _asked_wait(error, wait)
+            except (HTTPError, OSError) as error:
+                if tried == _TRIES:
+                    raise OutsideError(
+                        f"the API server does not answer: {error or type(error).__name__}",
+                        where=Where(self.place),
+                        fix="see whether `kubectl get --raw /readyz` answers with the same context",
+                    ) from error
+            else:
+                if isinstance(answer, dict):
+                    return answer
+                raise OutsideError(
+                    "what answers there is no Kubernetes API", where=Where(self.place + path), fix="see the kubeconfig"
+                )
+            self._sleep(wait)
+
+
+def _asked_wait(error: Any, wait: float) -> float:
+    """``Retry-After`` in seconds, within reason; ``wait`` where it says none."""
+    try:
+        return min(max(float((error.headers or {})["Retry-After"]), wait), _LONGEST_WAIT)
+    except (KeyError, TypeError, ValueError):
+        return wait
+
+
+def _meaning(error: Any, place: str) -> OutsideError:
+    """What an ``ApiException`` is in Upkeep's tree."""
+    status, where, said = error.status, Where(place), _said(error)
+    if status == 401:
+        return AccessError(
+            f"the API server does not know who asks: {said}", where=where, fix="log in again, or renew the token"
+        )
+    if status == 403:
+        return AccessError(
+            f"no permission: {said}", where=where, fix="give the account the verbs of manifests/apps/rbac.yaml"
+        )
+    if status == 404:
+        return MissingError(f"it is not there: {said}", where=where, fix="see the namespace, and what is installed")
+    if status == 409:
+        return ConflictError(f"somebody else changed it: {said}", where=where, fix="try again")
+    if status == 410:
+        return GoneError(f"too old to go on from: {said}", where=where, fix="try again")
+    return OutsideError(f"the API server refused ({status}): {said}", where=where, fix="try again in a moment")
+
+
+def _said(error: Any) -> str:
+    """The sentence of a Kubernetes ``Status``, else the reason."""
+    try:
+        message = json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        message = error.reason
+    return str(message or error.status)[:300]
