@@ -279,13 +279,18 @@ def without_columns(body: bytes, drop: frozenset[str], columns: Sequence[str]) -
             else:
                 return None
         kept["instances"] = rows
-    elif isinstance(inputs, list) and all(isinstance(tensor, dict) and "name" in tensor for tensor in inputs):
+    elif isinstance(inputs, list) and all(
+        isinstance(tensor, dict) and isinstance(tensor.get("name"), str) for tensor in inputs
+    ):
         kept["inputs"] = [tensor for tensor in inputs if tensor["name"] not in drop]
     else:
         return None
     if isinstance(document.get("id"), str) and "id" not in drop:
         kept = {"id": document["id"], **kept}
-    return orjson.dumps(kept)
+    try:
+        return orjson.dumps(kept)
+    except orjson.JSONEncodeError:  # it has more levels than can be written
+        return None
 
 
 # --- read back -----------------------------------------------------------------------------------------------------

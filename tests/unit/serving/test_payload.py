@@ -197,3 +197,22 @@ def test_dropped_columns_are_nowhere_in_the_log(tmp_path: Path) -> None:
         None,
     ]
     assert without_columns(b'{"instances": 3}', frozenset({"tail"}), ()) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs": [{"name": ["SECRET"], "data": ["SECRET"]}]}',
+        b'{"instances": [{"a": ' + b"[" * 300 + b'"SECRET"' + b"]" * 300 + b"}]}",
+    ],
+    ids=["a name that is a list", "deeper than can be written"],
+)
+def test_no_request_ends_the_log(tmp_path: Path, body: bytes) -> None:
+    log = make(tmp_path, drop=["tail"], columns=["a", "tail"])
+    log.put("request", "odd", requested=NOON, at=NOON, body=body)
+    log.put("request", "next", requested=NOON, at=NOON, body=b'{"instances": [{"a": 1}]}')
+    log.close()
+    assert [(event.id, event.data) for event in read_events(tmp_path)] == [
+        ("odd", None),
+        ("next", {"instances": [{"a": 1}]}),
+    ]
