@@ -229,7 +229,10 @@ def _slow(column: Column, value: Any, row: int) -> Any:
 
 def _show(value: Any) -> str:
     """A value a client sent, short."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = "a value of very many levels"
     return text if len(text) <= 80 else text[:77] + "…"
 
 

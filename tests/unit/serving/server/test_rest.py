@@ -124,6 +124,16 @@ def test_bodies_and_rows_have_limits(folder: Path) -> None:
     door._model.stop()
 
 
+@pytest.mark.parametrize("depth", [900, 1015])
+def test_a_value_nested_as_deep_as_can_be_read_is_refused(door: Door, depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    for path, body in (
+        (V1, b'{"instances": [{"carrier": "UA", "departure": null, "distance": ' + deep + b"}]}"),
+        (V2, b'{"inputs": [{"name": "carrier", "shape": ' + deep + b', "datatype": "BYTES", "data": ["UA"]}]}'),
+    ):
+        assert call(door, path, body).status == 400
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"NaN", b'{"instances": [[1e999, 1, 1]]}', b"\xff", b"[" * 5000])
 def test_no_json_is_refused(door: Door, body: bytes) -> None:
     answer = call(door, V1, body)
