@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from upkeep.errors import UpkeepError, known
 from upkeep.serving.local.envoy import LOOPBACK
 from upkeep.serving.local.folder import Folder, read_json, write_json
 from upkeep.serving.local.gateway import free_port
@@ -117,8 +119,8 @@ class Server:
                 was_ready = False
                 try:
                     was_ready = await self._live(client)
-                except OSError as error:
-                    self._say(False, f"its server cannot be started: {error}")
+                except (OSError, UpkeepError) as error:
+                    self._say(False, f"its server cannot be started: {known(error)}")
                 failures = 0 if was_ready and loop.time() - began >= _WELL_AFTER else failures + 1
                 pause = 0.0 if was_ready and failures <= 1 else min(_LONGEST_WAIT, 2.0 ** (failures - 1))
                 self._tell(f"{self.wanted.service}: {self.message}; it starts again in {pause:g} s")
@@ -171,7 +173,11 @@ class Server:
             cwd=self._folder.root,
         )
         record = {"port": self.port, "command": list(self._launch.command), "digest": self.wanted.digest}
-        write_json(self._record, {**self._process.record, **record})
+        try:
+            write_json(self._record, {**self._process.record, **record})
+        except OSError:
+            self._process.signal(signal.SIGKILL)  # nobody would find it again
+            raise
         return self._process
 
     async def _until_ready(self, client: httpx.AsyncClient, ended: asyncio.Task[str]) -> bool:
