@@ -201,22 +201,24 @@ class Daemon:
         pause = _LOOK_HERE if model.source.local else _LOOK_AWAY
         while True:
             model.look.clear()
-            try:
-                head = await asyncio.to_thread(model.source.head)
-                if head != model.seen:
-                    self._accept(model, await asyncio.to_thread(model.source.read))
-                elif model.problem is not None and model.problem.retry:
-                    self._problem(model, None)
-                if not model.looked:
-                    model.looked = True
-                    self._changed.set()
-            except Exception as error:
-                found = known(error)
-                if found is None:
-                    raise
-                self._problem(model, found)
+            await self._look(model)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(model.look.wait(), pause)
+
+    async def _look(self, model: _Model) -> None:
+        try:
+            head = await asyncio.to_thread(model.source.head)
+            if head != model.seen:
+                self._accept(model, await asyncio.to_thread(model.source.read))
+            self._away(model, None)
+            if not model.looked:
+                model.looked = True
+                self._changed.set()
+        except Exception as error:
+            found = known(error)
+            if found is None:
+                raise
+            self._away(model, found)
 
     def _accept(self, model: _Model, manifests: Manifests) -> None:
         """Make a commit what is wanted, if it makes sense; else keep what was, and say why."""
@@ -267,6 +269,14 @@ class Daemon:
         model.problem = problem
         if problem is not None:
             self._tell(f"{model.spec.name}: commit {at} is not applied: {problem}")
+        self._changed.set()
+
+    def _away(self, model: _Model, away: UpkeepError | None) -> None:
+        if str(away) == str(model.away):
+            return
+        model.away = away
+        said = f"the repository cannot be read: {away}" if away is not None else "the repository can be read again"
+        self._tell(f"{model.spec.name}: {said}")
         self._changed.set()
 
     async def _watch_files(self) -> None:
@@ -423,7 +433,9 @@ class Daemon:
 
     def _end_servers(self, model: _Model, wanted: Wanted) -> None:
         for version, server in model.servers.items():
-            unused = version not in wanted.servers and not model.weights.get(version)
+            # a commit that came while the gateway was told of the last one may want it again
+            again = model.wanted is not None and version in model.wanted.servers
+            unused = version not in wanted.servers and not again and not model.weights.get(version)
             if unused and version not in model.ending:
                 self._tell(f"{server.wanted.service} leaves: it gets no new requests")
                 model.ending[version] = asyncio.create_task(self._drain(model, version, server))
