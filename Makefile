@@ -33,7 +33,7 @@ $(TENSORFLOW): $(READY) requirements/tensorflow.txt
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode -r requirements/tensorflow.txt
 	@touch $@
 
-demo: setup ## flights: first champion, a bad month refused, a better model proposed
+demo: setup ## flights: updates, a rollout that is promoted, one that is taken back, and a page of both
 	@$(BIN)/python examples/flights/demo.py
 
 test: setup ## all tests
