@@ -928,6 +928,15 @@ def _rollout_people(c: _Context) -> Iterator[Problem]:
 
 
 _NEED_LABELS = ("accuracy", "precision", "recall", "f1")
+_NEED_POSITIVE = _NEED_LABELS[1:]
+
+
+def _no_positive(c: _Context, metric: str, *path: str | int) -> Problem:
+    return c.error(
+        f"in a rollout {metric} is that of one class, and `data.target.positive` does not say which",
+        "name the positive class of two; of several classes, accuracy can be compared and limited",
+        *path,
+    )
 
 
 def _rollout_evidence(c: _Context) -> Iterator[Problem]:
@@ -949,6 +958,20 @@ def _rollout_evidence(c: _Context) -> Iterator[Problem]:
                 "name the folder or address of the labels",
                 *(*path, "metric"),
             )
+        if threshold.metric in _NEED_POSITIVE and c.spec.data.target.positive is None:
+            yield _no_positive(c, threshold.metric, *path, "metric")
+    for name in ("precision", "recall"):
+        if getattr(rollout.margin, name) is None:
+            continue
+        margin = ("rollout", "margin", name)
+        if not labels:
+            yield c.error(
+                f"{name} needs labels, and `monitoring.labels` does not say where they arrive",
+                "name the folder or address of the labels",
+                *margin,
+            )
+        if c.spec.data.target.positive is None:
+            yield _no_positive(c, name, *margin)
     if rollout.limits.step < rollout.timeout:
         yield c.error(
             "a step's limit is shorter than a request's timeout, and no step passes sooner",

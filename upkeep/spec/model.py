@@ -719,6 +719,11 @@ class Margin:
     """The share of requests slower than ``rollout.latency``."""
     accuracy: OpenShare = 0.02
     """Accuracy, once labels arrive."""
+    precision: OpenShare | None = None
+    """Precision, once labels arrive: a guardrail, which can take the canary back and no step waits for. Needs
+    ``data.target.positive``. Default: not compared."""
+    recall: OpenShare | None = None
+    """Recall, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -739,17 +744,19 @@ class Threshold:
     __pydantic_config__ = EDGE
     metric: Literal["errors", "slow", "accuracy", "precision", "recall", "f1"]
     """``errors``: the share of failed requests, clients' own errors among them; ``slow``: of those slower than
-    ``rollout.latency``; the others need labels."""
+    ``rollout.latency``; the others need labels, and precision, recall and f1 ``data.target.positive``."""
     at_most: Share | None = None
     """The highest value that is let pass."""
     at_least: Share | None = None
     """The lowest value that is let pass."""
     over: Annotated[Seconds, Gt(0)] = 300.0
-    """The time over which the value is taken."""
+    """The time over which the value is taken. A label belongs to the time at which it is read, and a window of labels
+    stays open until it has ``min_requests``."""
     failures: Annotated[int, Ge(1)] = 1
     """How many windows in a row must miss the limit before the canary is taken back."""
     min_requests: Annotated[int, Ge(1)] = 100
-    """A window with fewer is ``insufficient``."""
+    """A window with fewer is ``insufficient``. Of precision only positive answers count, of recall positive labels, of
+    f1 rows that are either."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -236,6 +236,8 @@ def test_the_analysis_reads_each_outcome_and_each_pair_once(tmp_path: Path) -> N
     first = source.read(spec, state, {}, now)
     assert [(each.version, each.wrong) for each in first.outcomes] == [("v1", True), ("v1", False), ("v2", False)]
     assert {each.at for each in first.outcomes} == {NOON.timestamp()}
+    said = [(each.answered_positive, each.label_positive) for each in first.outcomes]
+    assert said == [(False, True), (True, True), (True, True)]
     assert sorted((each.champion_right, each.canary_right) for each in first.pairs) == [(False, True), (True, True)]
     assert first.unknown == 1 and first.cursor
     again = JournalLabels(registry).read(spec, state, first.cursor, now)

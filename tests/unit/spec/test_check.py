@@ -78,6 +78,9 @@ def network(**more: Any) -> dict[str, Any]:
 def test_good_specs_have_no_problem() -> None:
     assert found(FULL_TEXT) == []
     assert found(spec()) == []
+    limits = [{"metric": name, "at_least": 0.5} for name in ("accuracy", "precision", "recall", "f1")]
+    rollout = {"margin": {"precision": 0.1, "recall": 0.1}, "thresholds": limits}
+    assert found(spec(rollout=rollout, monitoring={"labels": "x"})) == []
 
 
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
@@ -187,6 +190,15 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("step 0", {"rollout": {"steps": [0, 0.5]}}, "rollout.steps[0]", "not between 0% and 100%"),
     ("step 1", {"rollout": {"steps": [0.5, 1]}}, "rollout.steps[1]", "not between 0% and 100%"),
     ("steps fall", {"rollout": {"steps": [0.5, 0.5]}}, "rollout.steps[1]", "must rise"),
+    ("limit on recall without labels", {"rollout": {"thresholds": [{"metric": "recall", "at_least": 0.5}]}},
+     "rollout.thresholds[0].metric", "needs labels"),
+    ("limit on f1 without a class", {"data": target(), "monitoring": {"labels": "x"},
+                                     "rollout": {"thresholds": [{"metric": "f1", "at_least": 0.5}]}},
+     "rollout.thresholds[0].metric", "that of one class"),
+    ("precision without labels", {"rollout": {"margin": {"precision": 0.1}}}, "rollout.margin.precision", "needs labels"),
+    ("recall without a class", {"data": target(classes=["a", "b", "c"]), "monitoring": {"labels": "x"},
+                                "rollout": {"margin": {"recall": 0.1}}},
+     "rollout.margin.recall", "that of one class"),
     ("cron", {"monitoring": {"update_when": {"schedule": "0 0 3 * * *"}}}, "monitoring.update_when.schedule", "6 fields"),
     ("decay", {"monitoring": {"labels": "x", "update_when": {"decay": "4 of 3 days"}}}, "monitoring.update_when.decay",
      "can never happen"),

@@ -15,6 +15,7 @@ import numpy as np
 
 from upkeep import records
 from upkeep.data.split import mix, seed
+from upkeep.data.validate import label_text
 from upkeep.errors import IntegrityError, Where
 from upkeep.monitor.journal import Journal, journal_path, open_journal
 from upkeep.monitor.labels import label_rules
@@ -75,9 +76,17 @@ class JournalLabels:
                 unknown = counts(journal, now=now).unknown_ids
         fresh = [each for each in found if _name(each.unit, each.version) not in used]
         new = [_name(each.unit, each.version) for each in fresh] + [_name(each.hash, "pair") for each in pairs.pairs]
+        positive = None if spec.data.target.positive is None else label_text(spec.data.target.positive)
         return Labels(
             outcomes=tuple(
-                Outcome(at=each.time.timestamp(), version=each.version, wrong=not each.correct, slices=each.slices)
+                Outcome(
+                    at=each.time.timestamp(),
+                    version=each.version,
+                    wrong=not each.correct,
+                    answered_positive=each.predicted == positive,
+                    label_positive=each.label == positive,
+                    slices=each.slices,
+                )
                 for each in fresh
             ),
             pairs=tuple(

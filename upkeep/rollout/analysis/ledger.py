@@ -31,9 +31,13 @@ from upkeep.serving.counters import Counts, Snapshot
 from upkeep.spec.model import ModelSpec
 
 SERVICE = ("errors", "latency")
+LABELLED = ("accuracy", "precision", "recall")
+"""What labelled live requests are compared by; the last two are guardrails, compared where they have a margin."""
 PAIRED = ("pairs", "slices")
-PRIOR = {"errors": 0.01, "latency": 0.05, "accuracy": 0.2}
+PRIOR = {"errors": 0.01, "latency": 0.05, "accuracy": 0.2, "precision": 0.2, "recall": 0.2}
 LABELS_A_BLOCK = 10
+COUNTED = {"errors": "errors", "slow": "latency"}
+"""A fixed limit's metric → the compared one that is made from the same counters; the others are made from labels."""
 AFTER = 0.2
 """The share of errors' (and latency's) error rate that is kept for the time after promotion."""
 NONE = Counts(requests=0, failed=0, slow=0, active=0)
@@ -111,8 +115,25 @@ class Outcome:
     """When the request was made."""
     version: str
     wrong: bool
+    answered_positive: bool = False
+    label_positive: bool = False
+    """Both False where ``data.target.positive`` is not set."""
     slices: tuple[str, ...] = ()
     """``column=value``."""
+
+    def weight(self, metric: str) -> int:
+        """How often it counts for a metric: an outcome of which the share of good ones is that metric.
+
+        F1 = 2 TP/(2 TP + FP + FN): a positive that was found counts twice, and every other that is one or was called
+        one counts once.
+        """
+        of = {
+            "accuracy": 1,
+            "precision": self.answered_positive,
+            "recall": self.label_positive,
+            "f1": self.answered_positive + self.label_positive,
+        }
+        return int(of[metric])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +210,7 @@ class Ledger:
     counters: Base | None = None
     """The base of the next difference."""
     metrics: dict[str, TwoArm]
-    """``errors``, ``latency``, ``accuracy`` (labelled live requests)."""
+    """``errors``, ``latency``; of labelled live requests ``accuracy``, ``precision``, ``recall``."""
     pairs: Paired
     slices: dict[str, Paired]
     """``column=value`` → its pairs."""
@@ -233,7 +254,7 @@ def begin(spec: ModelSpec, state: State, commit: str) -> Ledger:
     labelled = bool(spec.monitoring.labels)
     parts = (
         *SERVICE,
-        *(["accuracy"] if labelled else []),
+        *([name for name in LABELLED if _asked(spec, name)] if labelled else []),
         *(PAIRED if labelled and spec.rollout.shadow.replay else []),
     )
     rollback = spec.rollout.certainty.rollback
@@ -248,7 +269,7 @@ def begin(spec: ModelSpec, state: State, commit: str) -> Ledger:
             name: TwoArm(
                 margin=getattr(spec.rollout.margin, name),
                 prior=PRIOR[name],
-                least=LABELS_A_BLOCK if name == "accuracy" else 1,
+                least=LABELS_A_BLOCK if name in LABELLED else 1,
                 alpha_fail=_alpha(rollback, parts, name),
                 alpha_pass=spec.rollout.certainty.step,
             )
@@ -261,6 +282,11 @@ def begin(spec: ModelSpec, state: State, commit: str) -> Ledger:
         cursor={},
         troubles={},
     )
+
+
+def _asked(spec: ModelSpec, name: str) -> bool:
+    positive = name not in ("precision", "recall") or spec.data.target.positive is not None
+    return positive and getattr(spec.rollout.margin, name) is not None
 
 
 def _new_pairs(spec: ModelSpec, alpha: float) -> Paired:
@@ -316,16 +342,23 @@ def advance(
     if state.canary is None:
         return ledger
     ledger = _staged(ledger, spec, state)
+    anew = tuple(Windowed(since=at) for _ in spec.rollout.thresholds)
+    if len(ledger.windows) != len(anew):
+        ledger = replace(ledger, windows=anew)
     ledger = _weighted(ledger, state, weight, at)
     base = ledger.counters
     ledger = _counted(ledger, spec, state, weight, snapshot, at)
-    ledger = _labels_in(ledger, spec, state, labels)
+    ledger = _labels_in(ledger, spec, state, labels, at)
     if base is None or not _settled(ledger, spec, base.at):
         fresh = {
             name: each.begin(margin_of(spec, state, name)) if name in SERVICE else each
             for name, each in ledger.metrics.items()
         }
-        ledger = replace(ledger, metrics=fresh, windows=tuple(Windowed(since=at) for _ in spec.rollout.thresholds))
+        windows = [
+            begun if threshold.metric in COUNTED else window
+            for threshold, window, begun in zip(spec.rollout.thresholds, ledger.windows, anew, strict=True)
+        ]
+        ledger = replace(ledger, metrics=fresh, windows=tuple(windows))
     ledger = replace(ledger, looked=at, troubles=dict(troubles or {}))
     return _with_point(ledger, spec, weight, at)
 
@@ -334,7 +367,11 @@ def _staged(ledger: Ledger, spec: ModelSpec, state: State) -> Ledger:
     stage = stage_of(state)
     if stage == ledger.stage:
         return ledger
-    metrics = {name: each.begin(margin_of(spec, state, name)) for name, each in ledger.metrics.items()}
+    metrics = {
+        # (a guardrail whose margin the spec has lost meanwhile goes on as it began)
+        name: each.begin(margin_of(spec, state, name)) if _asked(spec, name) else each
+        for name, each in ledger.metrics.items()
+    }
     after = ledger.after
     if stage == "baking" and not after:
         after = {
@@ -408,7 +445,8 @@ def _counted(
     after = ledger.after
     if after and weight == 100:
         after = {name: each.update(blocks[name].canary_n, blocks[name].canary_bad) for name, each in after.items()}
-    windows = _windows(ledger.windows, spec, {"errors": blocks["errors"], "slow": blocks["latency"]}, at)
+    news = {metric: (blocks[name].canary_n, blocks[name].canary_bad) for metric, name in COUNTED.items()}
+    windows = _windows(ledger.windows, spec, news, at)
     return replace(ledger, counters=new, counted=at, metrics=metrics, after=after, windows=windows)
 
 
@@ -433,26 +471,48 @@ def _block(canary: Counts, champion: Counts, bad: str) -> Block:
 
 
 def _windows(
-    windows: tuple[Windowed, ...], spec: ModelSpec, blocks: Mapping[str, Block], at: float
+    windows: tuple[Windowed, ...], spec: ModelSpec, news: Mapping[str, tuple[int, int]], at: float
 ) -> tuple[Windowed, ...]:
+    """``news``: metric of a limit → (n, bad) more of the canary; limits on other metrics stay as they are."""
     done = []
-    for threshold, window in zip(spec.rollout.thresholds, windows, strict=False):
-        block = blocks.get(threshold.metric, Block())
-        grown = replace(window, n=window.n + block.canary_n, bad=window.bad + block.canary_bad)
-        if at - window.since >= threshold.over:
-            reading = Reading(value=grown.bad / grown.n if grown.n else None, n=grown.n)
+    for threshold, window in zip(spec.rollout.thresholds, windows, strict=True):
+        if threshold.metric not in news:
+            done.append(window)
+            continue
+        n, bad = news[threshold.metric]
+        grown = replace(window, n=window.n + n, bad=window.bad + bad)
+        reading = _reading(threshold.metric, grown.n, grown.bad)
+        # Labels come late and many at once: a stretch without them says nothing, and ends no window.
+        waits = threshold.metric not in COUNTED and reading.n < threshold.min_requests
+        if at - window.since >= threshold.over and not waits:
             grown = Windowed(since=at, readings=(*window.readings, reading)[-MOST_WINDOWS:])
         done.append(grown)
     return tuple(done)
 
 
-def _labels_in(ledger: Ledger, spec: ModelSpec, state: State, labels: Labels) -> Ledger:
+def _reading(metric: str, n: int, bad: int) -> Reading:
+    share = bad / n if n else None
+    if metric in COUNTED or share is None:
+        return Reading(value=share, n=n)
+    # a positive that was found stands twice in F1's n
+    return Reading(value=1 - share, n=(n + bad) // 2 if metric == "f1" else n)
+
+
+def _labels_in(ledger: Ledger, spec: ModelSpec, state: State, labels: Labels, at: float) -> Ledger:
     if labels.cursor is None:
         return ledger
+    assert state.canary is not None
     metrics = dict(ledger.metrics)
-    if "accuracy" in metrics:
-        for weight, block in _by_weight(ledger.moves, state, labels.outcomes):
-            metrics["accuracy"] = metrics["accuracy"].observe(weight, block)
+    for name in LABELLED:
+        if name in metrics:
+            some = [each for each in labels.outcomes if each.weight(name)]
+            for weight, block in _by_weight(ledger.moves, state, some):
+                metrics[name] = metrics[name].observe(weight, block)
+    own = [each for each in labels.outcomes if each.version == state.canary.version]
+    news = {
+        metric: (sum(each.weight(metric) for each in own), sum(each.weight(metric) for each in own if each.wrong))
+        for metric in (*LABELLED, "f1")
+    }
     pairs, slices = ledger.pairs, dict(ledger.slices)
     if labels.pairs and "pairs" in ledger.parts:
         pairs = pairs.update(_sum(labels.pairs))
@@ -465,6 +525,7 @@ def _labels_in(ledger: Ledger, spec: ModelSpec, state: State, labels: Labels) ->
     return replace(
         ledger,
         metrics=metrics,
+        windows=_windows(ledger.windows, spec, news, at),
         pairs=pairs,
         slices=slices,
         cursor=labels.cursor,
@@ -544,12 +605,14 @@ def _evidence(ledger: Ledger, spec: ModelSpec) -> list[MetricEvidence]:
     if paired:
         found.append(ledger.pairs.evidence("accuracy", required="accuracy" in needs))
         found += _slice_evidence(ledger)
-    if "accuracy" in ledger.metrics:
-        live = ledger.metrics["accuracy"]
-        found.append(live.evidence("accuracy", unit="labels", required="accuracy" in needs and not paired))
-    windows = ledger.windows or tuple(Windowed(since=0.0) for _ in spec.rollout.thresholds)
-    for threshold, window in zip(spec.rollout.thresholds, windows, strict=False):
-        found.append(judge(threshold, window.readings))
+    for name in LABELLED:
+        if name in ledger.metrics:
+            waited = name in needs and not paired
+            found.append(ledger.metrics[name].evidence(name, unit="labels", required=waited))
+    limits = spec.rollout.thresholds
+    known = len(ledger.windows) == len(limits)
+    for at, threshold in enumerate(limits):
+        found.append(judge(threshold, ledger.windows[at].readings if known else ()))
     return found
 
 

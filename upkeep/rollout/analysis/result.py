@@ -16,7 +16,7 @@ class MetricEvidence:
     """
 
     metric: str
-    """``errors``, ``latency``, ``accuracy``; for a fixed threshold, the metric it bounds."""
+    """``errors``, ``latency``, ``accuracy``, ``precision``, ``recall``; for a fixed threshold, the metric it bounds."""
     slice: str = ""
     """``column=value``; empty: all traffic."""
     unit: str

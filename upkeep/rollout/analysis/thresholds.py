@@ -23,7 +23,7 @@ class Reading:
     value: float | None
     """None or NaN: not known."""
     n: int
-    """Requests (or labels) that it was taken from."""
+    """Requests that it was taken from; for a metric of labels, the labelled ones that count for it."""
 
 
 def judge(threshold: Threshold, readings: Sequence[Reading], *, required: bool = True) -> MetricEvidence:

@@ -25,9 +25,10 @@ from upkeep.rollout.analysis.ledger import (
     thinned,
     write,
 )
+from upkeep.rollout.analysis.result import MetricEvidence
 from upkeep.rollout.state import Canary, Champion, State
 from upkeep.serving.counters import Counts, Snapshot
-from upkeep.spec.model import Data, Features, Metadata, ModelSpec, Retrain, Target
+from upkeep.spec.model import Data, Features, Margin, Metadata, ModelSpec, Retrain, Target, Threshold
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SPEC = ModelSpec(
@@ -236,6 +237,119 @@ def test_labels_belong_to_the_weight_of_their_request() -> None:
         25: (1, 1),
     }
     assert (run.ledger.cursor, run.ledger.unknown_labels) == ({"x": "1"}, 3)
+
+
+GUARDED = replace(
+    LABELLED,
+    data=replace(LABELLED.data, target=Target(column="y", positive=True)),
+    rollout=replace(LABELLED.rollout, margin=Margin(precision=0.05, recall=0.05)),
+)
+
+
+def answers(at: float, version: str, found: int, missed: int, alarms: int, quiet: int) -> tuple[Outcome, ...]:
+    """Labelled answers of one version: true and missed positives, false alarms, true negatives."""
+    cells = ((True, True, found), (False, True, missed), (True, False, alarms), (False, False, quiet))
+    return tuple(
+        Outcome(at=at, version=version, wrong=said != label, answered_positive=said, label_positive=label)
+        for said, label, n in cells
+        for _ in range(n)
+    )
+
+
+def evidence(run: Run, metric: str, unit: str = "labels") -> MetricEvidence:
+    found = analyse(run.ledger, run.spec, run.state, run.now)
+    assert found is not None
+    return next(each for each in found.metrics if (each.metric, each.unit) == (metric, unit))
+
+
+def test_precision_and_recall_are_of_the_positive_answers_and_labels() -> None:
+    run = Run(GUARDED)
+    run.look()
+    at = run.now.timestamp()
+    outcomes = answers(at, "v1", 30, 10, 20, 100) + answers(at, "v2", 12, 8, 3, 40)
+    run.look(labels=Labels(outcomes=outcomes, cursor={}))
+    recall, precision = evidence(run, "recall"), evidence(run, "precision")
+    assert (recall.canary_n, recall.canary_bad, recall.champion_n, recall.champion_bad) == (20, 8, 40, 10)
+    assert (precision.canary_n, precision.canary_bad, precision.champion_n, precision.champion_bad) == (15, 3, 50, 20)
+    assert not recall.required and not precision.required
+    assert read(write(run.ledger)) == run.ledger
+
+
+def test_a_canary_that_finds_fewer_positives_is_taken_back_though_its_accuracy_is_as_good() -> None:
+    run = Run(GUARDED)
+    run.look()
+    for _ in range(8):
+        at = run.now.timestamp()
+        outcomes = answers(at, "v1", 45, 5, 45, 905) + answers(at, "v2", 5, 45, 5, 945)
+        run.look(labels=Labels(outcomes=outcomes, cursor={}))
+    found = analyse(run.ledger, run.spec, run.state, run.now)
+    assert found is not None and found.verdict == "fail"
+    assert found.summary == "worse than the champion: recall"
+    assert evidence(run, "accuracy").verdict != "fail"
+
+
+def test_guardrails_share_the_chance_of_a_rollback_from_the_beginning_only() -> None:
+    run = Run(GUARDED)
+    parts = [each.fail_at for each in analyse(run.ledger, GUARDED, STEP, run.now).metrics if each.fail_at]  # type: ignore[union-attr]
+    assert run.ledger.parts == ("errors", "latency", "accuracy", "precision", "recall", "pairs", "slices")
+    assert sum(1 / each for each in parts) <= GUARDED.rollout.certainty.rollback
+    run.look()
+    run.spec = LABELLED  # the margins are taken out of the spec on the way: what was begun goes on
+    run.state = replace(STEP, step=3, weight=50)
+    run.look(weight=50)
+    assert {"precision", "recall"} < run.ledger.metrics.keys()
+    plain = begin(LABELLED, STEP, "c" * 40)
+    later = advance(plain, GUARDED, state=STEP, weight=25, snapshot=None, labels=Labels(cursor={}), now=START)
+    assert later.metrics.keys() == {"errors", "latency", "accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "n"),
+    [("accuracy", 83 / 100, 100), ("precision", 0.6, 20), ("recall", 12 / 21, 21), ("f1", 24 / 41, 29)],
+)
+def test_a_limit_on_a_metric_of_labels_is_judged_on_the_canarys(metric: Any, value: float, n: int) -> None:
+    """12 positives found, 9 missed, 8 false alarms, 71 true negatives."""
+    for limit, verdict in ((value - 1e-9, "pass"), (value + 1e-9, "fail")):
+        threshold = Threshold(metric=metric, at_least=limit, over=60.0, min_requests=n)
+        run = Run(replace(GUARDED, rollout=replace(GUARDED.rollout, thresholds=(threshold,))))
+        run.look()
+        at = run.now.timestamp()
+        outcomes = answers(at, "v1", 500, 0, 0, 500) + answers(at, "v2", 12, 9, 8, 71)
+        run.look(labels=Labels(outcomes=outcomes, cursor={}))
+        assert evidence(run, metric, "readings").verdict == "insufficient"
+        run.look(seconds=60, labels=Labels(cursor={}))
+        assert evidence(run, metric, "readings").verdict == verdict
+        (reading,) = run.ledger.windows[0].readings
+        assert (reading.value, reading.n) == (pytest.approx(value), n)
+        run.look(seconds=600, labels=Labels(cursor={}))  # no label since: no news
+        assert evidence(run, metric, "readings").verdict == verdict
+
+
+def test_a_window_of_labels_waits_for_enough_and_starts_with_the_step() -> None:
+    threshold = Threshold(metric="accuracy", at_least=0.5, over=10.0, min_requests=100)
+    run = Run(replace(GUARDED, rollout=replace(GUARDED.rollout, thresholds=(threshold,))))
+    run.look()
+    some = Labels(outcomes=answers(run.now.timestamp(), "v2", 0, 99, 0, 0), cursor={})
+    run.look(seconds=60, labels=some)
+    assert evidence(run, "accuracy", "readings").verdict == "insufficient"
+    run.state = replace(STEP, step=3, weight=50)
+    run.look(seconds=60, weight=50, labels=some)
+    assert evidence(run, "accuracy", "readings").verdict == "insufficient"
+    run.look(seconds=60, weight=50, counted=False, labels=some)
+    assert evidence(run, "accuracy", "readings").verdict == "fail"
+
+
+def test_a_limit_that_comes_on_the_way_is_waited_for() -> None:
+    run = Run()
+    for _ in range(4):
+        run.look((100_000, 0), (30_000, 0))
+    assert analyse(run.ledger, run.spec, STEP, run.now).verdict == "pass"  # type: ignore[union-attr]
+    limit = Threshold(metric="errors", at_most=0.5, over=10.0)
+    run.spec = replace(SPEC, rollout=replace(SPEC.rollout, thresholds=(limit,)))
+    assert analyse(run.ledger, run.spec, STEP, run.now).verdict == "insufficient"  # type: ignore[union-attr]
+    for _ in range(2):
+        run.look((100_000, 0), (30_000, 0))
+    assert analyse(run.ledger, run.spec, STEP, run.now).verdict == "pass"  # type: ignore[union-attr]
 
 
 def test_pairs_tell_before_any_traffic() -> None:
