@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from tests.unit.data import make
+from upkeep import records
 from upkeep.data.kinds import Column
 from upkeep.models.keras_runtime import keras
 from upkeep.models.manifest import Manifest
@@ -54,6 +55,6 @@ def task(
     if not source.exists():
         make.months(source, rows=150)
     spec = replace(make.spec(source, candidates=(candidate,), features=features), preprocess=preprocess)
-    out = tmp_path / f"prepared-{until}-{abs(hash((preprocess, features)))}"
+    out = tmp_path / f"prepared-{until}-{records.digest(records.to_json([asdict(preprocess), asdict(features)]))[:8]}"
     prepared = make.Prepared(out) if out.exists() else make.prepared(tmp_path, spec, until=until, out=out)
     return TrainingTask(candidate=candidate, spec=spec, prepared=prepared, seed=5, **fields)

@@ -24,12 +24,21 @@ MAX_ROWS = 50_000
 
 Metric = Callable[[npt.NDArray[np.int64], npt.NDArray[np.float64]], float | None]
 Folds = list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]
+Report = Callable[[int, float], None]
+"""``report(step, score)`` while a trial goes on: ends it where it is worse than half of those before at that step."""
+CrossValidate = Callable[[TrainingTask, dict[str, Any], Rows, Folds, Metric, Report], float | None]
+"""The mean score of one set of parameters over the folds; None: not defined on any."""
 
 
 def search(
-    task: TrainingTask, settings: Search, rows: Rows, notes: list[str]
+    task: TrainingTask,
+    settings: Search,
+    rows: Rows,
+    notes: list[str],
+    *,
+    cross_validate: CrossValidate | None = None,
 ) -> tuple[dict[str, Any], tuple[Trial, ...]]:
-    """The best parameters found, and every trial.
+    """The best parameters found, and every trial. ``cross_validate``: by default, fits the candidate's pipeline.
 
     TPE (Bergstra et al., NeurIPS 2011), seeded, scored by the gate's metric over :func:`make_folds`. Within the
     budget of trials the outcome depends on the inputs alone; where the seconds run out first, on the machine too, and
@@ -50,8 +59,16 @@ def search(
     def objective(trial: Any) -> float:
         params = {name: _suggest(trial, name, space) for name, space in settings.space.items()}
         started = time.process_time()
+
+        def report(step: int, score: float) -> None:
+            trial.report(score, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned("it was ended early: worse than half of the trials before it")
+
         try:
-            score, failed = _cross_validate(task, params, rows, folds, metric), ""
+            score, failed = (cross_validate or _cross_validate)(task, params, rows, folds, metric, report), ""
+        except optuna.TrialPruned as error:
+            score, failed = None, str(error)
         except UpkeepError as error:
             score, failed = None, error.problems[0].message
         seconds = time.process_time() - started
@@ -77,6 +94,7 @@ def search(
             study = optuna.create_study(
                 direction="maximize" if maximize else "minimize",
                 sampler=optuna.samplers.TPESampler(seed=task.seed),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
             )
             study.optimize(objective, n_trials=settings.trials, callbacks=[stop_in_time])
     finally:
@@ -112,7 +130,12 @@ def make_folds(rows: Rows, count: int) -> Folds:
 
 
 def _cross_validate(
-    task: TrainingTask, params: dict[str, Any], rows: Rows, folds: Folds, metric: Metric
+    task: TrainingTask,
+    params: dict[str, Any],
+    rows: Rows,
+    folds: Folds,
+    metric: Metric,
+    report: Report,  # noqa: ARG001 - a pipeline is fitted at once
 ) -> float | None:
     classes = task.prepared.summary.classes
     scores = []

@@ -11,7 +11,7 @@ and beside them, what its strategy goes on from.
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ class State:
     """How many times it has learned."""
     periods: tuple[str, ...]
     """The periods it has learned from."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """What a search found when it began."""
     schema_version: int = 1
 
 

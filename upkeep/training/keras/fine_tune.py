@@ -7,14 +7,18 @@ began, and stays.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from upkeep import records
+from upkeep.data.split import TRAIN
 from upkeep.errors import SpecError, UpkeepError, Where
 from upkeep.models import keras_feed, keras_file
 from upkeep.models.folder import load
@@ -22,17 +26,18 @@ from upkeep.models.keras_file import MODEL
 from upkeep.models.keras_folder import KerasPredictor
 from upkeep.models.keras_runtime import FIX, installed, keras, quiet
 from upkeep.models.manifest import Predictor
-from upkeep.spec.model import FineTune, Network
+from upkeep.spec.model import FineTune, Network, Search
 from upkeep.training.fit import candidate_field, telling
 from upkeep.training.keras.base import describe, open_base, open_champion
 from upkeep.training.keras.features import fit_features
 from upkeep.training.keras.layers import close_all, open_layers, weighted
-from upkeep.training.keras.lesson import Choice, Lesson, Scan, scan
+from upkeep.training.keras.lesson import Choice, Lesson, Scan, among, scan
 from upkeep.training.keras.loop import Schedule, learn
 from upkeep.training.keras.network import build
-from upkeep.training.rows import require_two_labels
+from upkeep.training.rows import Rows, require_two_labels
+from upkeep.training.search import Folds, Metric, Report, search
 from upkeep.training.state import Hashes, State, settings_digest, take_up, write_state
-from upkeep.training.task import CHAMPION, Epoch, TrainingTask, Trial
+from upkeep.training.task import CHAMPION, Epoch, TrainingTask, Trial, silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,36 +64,28 @@ def fine_tune(task: TrainingTask, notes: list[str], state_out: Path) -> Tuned:
     settings = settings_digest(task, [candidate.base, candidate.digest, asdict(candidate.network or Network())])
     model, state, learned = _begin(task, settings, notes)
     warm = model is not None
-    choice = Choice(
-        learned=learned,
-        watched=candidate.early_stopping.share if candidate.early_stopping else 0.0,
-        salt=task.seed * 1000 + state.rounds,
-    )
+    trials: tuple[Trial, ...] = ()
+    if not warm and candidate.search is not None:
+        params, trials = search_settings(task, candidate.search, notes)
+        state = replace(state, params=params)
+    task = _with_params(task, state.params)
+    assert isinstance(task.candidate, FineTune)
+    candidate = task.candidate
     task.progress("looking at the training rows", 0.0)
-    lesson = Lesson(
-        prepared=task.prepared,
-        columns=task.columns,
-        periods=window(task),
-        choice=choice,
-        seed=task.seed * 1000 + state.rounds,
-    )
+    lesson = _lesson(task, window(task), learned=learned, rounds=state.rounds)
     found = scan(lesson)
     lesson, found = _with_rehearsal(lesson, found, candidate.rehearsal)
     curve: tuple[Epoch, ...] = ()
-    trials: tuple[Trial, ...] = ()
-    if warm and found.new == 0:
+    if model is not None and found.new == 0:
         assert task.state is not None
         notes.append("there are no new rows to learn from; it goes on as it was")
         data = (task.state / MODEL).read_bytes()
         params = describe(candidate)
     else:
-        model, params, curve, trials = _learn(task, model, lesson, found, settings, notes)
+        model, params, curve = _learn(task, model, lesson, found, settings, notes)
         data = keras_file.dump(model)
-        state = replace(
-            state,
-            rounds=state.rounds + 1,
-            periods=tuple(dict.fromkeys((*state.periods, *found.periods))),
-        )
+        periods = tuple(dict.fromkeys((*state.periods, *found.periods)))
+        state = replace(state, rounds=state.rounds + 1, periods=periods)
     learned = np.union1d(learned, found.keys)
     write_state(state_out, state, learned)
     (state_out / MODEL).write_bytes(data)
@@ -104,22 +101,93 @@ def fine_tune(task: TrainingTask, notes: list[str], state_out: Path) -> Tuned:
     )
 
 
+def _lesson(
+    task: TrainingTask,
+    periods: tuple[str, ...],
+    *,
+    learned: Hashes | None = None,
+    rounds: int = 0,
+    fraction: float = 1.0,
+    only: Hashes | None = None,
+) -> Lesson:
+    assert isinstance(task.candidate, FineTune)
+    stopping = task.candidate.early_stopping
+    choice = Choice(
+        learned=np.zeros(0, dtype=np.uint64) if learned is None else learned,
+        watched=stopping.share if stopping else 0.0,
+        fraction=fraction,
+        only=only,
+        salt=task.seed * 1000 + rounds,
+    )
+    return Lesson(
+        prepared=task.prepared,
+        columns=task.columns,
+        periods=periods,
+        choice=choice,
+        seed=task.seed * 1000 + rounds,
+    )
+
+
+def search_settings(task: TrainingTask, settings: Search, notes: list[str]) -> tuple[dict[str, Any], tuple[Trial, ...]]:
+    """The best settings of a search that trains the network anew on each fold, and ends bad trials early."""
+    import pandas as pd
+
+    prepared = task.prepared
+    periods = window(task)
+    names = [prepared.summary.target, "_group", "_row", "_period"]
+    table = prepared.table(parts=(TRAIN,), periods=periods, columns=names)
+    table = table.filter(pa.array(prepared.codes(table) >= 0))
+    keys, groups = (table.column(name).to_numpy().astype(np.uint64) for name in ("_row", "_group"))
+    rows = Rows(
+        pd.DataFrame(index=pd.RangeIndex(table.num_rows)),  # the columns are streamed
+        prepared.codes(table),
+        groups,
+        keys,
+        np.asarray(table.column("_period").to_pandas(), dtype=object),
+    )
+    return search(task, settings, rows, notes, cross_validate=_cross_validate)
+
+
+def _cross_validate(
+    task: TrainingTask, params: dict[str, Any], rows: Rows, folds: Folds, metric: Metric, report: Report
+) -> float | None:
+    tried = _with_params(replace(task, checkpoints=None, progress=silent), params)
+    assert isinstance(tried.candidate, FineTune)
+    names = list(dict.fromkeys([*(column.name for column in task.columns), task.prepared.summary.target, "_row"]))
+    scores = []
+    for number, (train, test) in enumerate(folds):
+        lesson = _lesson(tried, window(tried), only=np.unique(rows.keys[train]))
+        wanted = np.unique(rows.keys[test])
+        held = pa.Table.from_batches(
+            [batch.filter(pa.array(among(batch.column("_row").to_numpy().astype(np.uint64), wanted)))
+             for batch in task.prepared.batches(periods=lesson.periods, columns=names)]
+        )  # fmt: skip
+        codes = task.prepared.codes(held)
+        held, codes = held.filter(pa.array(codes >= 0)), codes[codes >= 0]
+
+        def score(model: Any, held: pa.Table = held, codes: npt.NDArray[np.int64] = codes) -> float | None:
+            return metric(codes, _predictor(tried, model).predict_proba(held))
+
+        def each_epoch(model: Any, epoch: int, fold: int = number, score: Any = score) -> None:
+            reached = score(model)
+            if reached is not None:
+                report(fold * tried.candidate.epochs + epoch, reached)  # type: ignore[union-attr]
+
+        model, *_ = _learn(tried, None, lesson, scan(lesson), "", [], each_epoch=each_epoch)
+        reached = score(model)
+        if reached is not None:
+            scores.append(reached)
+    return float(np.mean(scores)) if scores else None
+
+
 def tune_anew(
     task: TrainingTask, params: dict[str, Any], *, periods: tuple[str, ...] | None, fraction: float, notes: list[str]
 ) -> tuple[KerasPredictor, int]:
     """The same kind of candidate without a state, on fewer rows, in memory; and how many rows there were."""
     assert isinstance(task.candidate, FineTune)
     require_tensorflow(task)
-    candidate = with_params(task.candidate, params, candidate_field(task))
-    task = replace(task, candidate=replace(candidate, search=None), state=None, checkpoints=None)
-    choice = Choice(watched=candidate.early_stopping.share if candidate.early_stopping else 0.0, fraction=fraction)
-    lesson = Lesson(
-        prepared=task.prepared,
-        columns=task.columns,
-        periods=window(task) if periods is None else periods,
-        choice=choice,
-        seed=task.seed * 1000,
-    )
+    task = _with_params(replace(task, state=None, checkpoints=None), params)
+    lesson = _lesson(task, window(task) if periods is None else periods, fraction=fraction)
     found = scan(lesson)
     model, *_ = _learn(task, None, lesson, found, "", notes)
     return _predictor(task, model), len(found.keys)
@@ -157,6 +225,11 @@ def with_params(candidate: FineTune, params: dict[str, Any], where: str) -> Fine
             where=Where(field=f"{where}.search.space"),
             fix="search keys of the candidate, in their range",
         ) from error
+
+
+def _with_params(task: TrainingTask, params: dict[str, Any]) -> TrainingTask:
+    assert isinstance(task.candidate, FineTune)
+    return replace(task, candidate=with_params(task.candidate, params, candidate_field(task)))
 
 
 def require_tensorflow(task: TrainingTask) -> None:
@@ -197,15 +270,22 @@ def _with_rehearsal(lesson: Lesson, found: Scan, rehearsal: float) -> tuple[Less
 
 
 def _learn(
-    task: TrainingTask, model: Any | None, lesson: Lesson, found: Scan, settings: str, notes: list[str]
-) -> tuple[Any, dict[str, Any], tuple[Epoch, ...], tuple[Trial, ...]]:
-    """Train on the lesson; ``model`` None: from the base, the champion or nothing."""
+    task: TrainingTask,
+    model: Any | None,
+    lesson: Lesson,
+    found: Scan,
+    settings: str,
+    notes: list[str],
+    *,
+    each_epoch: Callable[[Any, int], None] = lambda _, __: None,
+) -> tuple[Any, dict[str, Any], tuple[Epoch, ...]]:
+    """Train on the lesson; ``model`` None: from the base, the champion or nothing. ``each_epoch``: the model, and how
+    many are done."""
     assert isinstance(task.candidate, FineTune)
     candidate = task.candidate
     classes = task.prepared.summary.classes
     if model is None:
         require_two_labels(found.taught, classes, candidate.name)
-    trials: tuple[Trial, ...] = ()
     with telling(task, notes), quiet():
         seed_all(task, lesson)
         if model is None:
@@ -235,12 +315,13 @@ def _learn(
             identity=identity,
             checkpoints=task.checkpoints,
             progress=task.progress,
+            each_epoch=functools.partial(each_epoch, model),
         )
         trained = sum(int(np.prod(v.shape)) for layer in weighted(model) for v in layer.trainable_variables)
         _set_precision(model, "float32")
         close_all(model)
     params = {**describe(candidate), "parameters": int(model.count_params()), "trained_parameters": trained}
-    return model, params, curve, trials
+    return model, params, curve
 
 
 def seed_all(task: TrainingTask, lesson: Lesson) -> None:

@@ -33,9 +33,9 @@ def open_layers(model: Any, wanted: TrainedLayers, where: str) -> tuple[str, ...
     elif wanted.last is not None:
         chosen = every[-wanted.last :]
     ids = {id(layer) for layer in chosen}
-    for layer in every:
-        layer.trainable = id(layer) in ids
-    return tuple(layer.path for layer in every if id(layer) in ids)
+    opened = tuple(layer.path for layer in every if id(layer) in ids)
+    only_last(model, opened, len(opened))
+    return opened
 
 
 def only_last(model: Any, opened: tuple[str, ...], count: int) -> None:
@@ -43,6 +43,9 @@ def only_last(model: Any, opened: tuple[str, ...], count: int) -> None:
     now = set(opened[-count:])
     for layer in weighted(model):
         layer.trainable = layer.path in now
+        if layer.trainable and getattr(layer, "lora_enabled", False):  # the setter opened the weights beneath, too
+            for variable in layer.trainable_variables:
+                variable.trainable = "lora" in variable.name
 
 
 def close_all(model: Any) -> None:

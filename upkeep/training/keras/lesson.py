@@ -52,14 +52,14 @@ class Choice:
     """Draws another sample of old rows each round."""
 
     def new(self, keys: Hashes) -> npt.NDArray[np.bool_]:
-        return ~_among(keys, self.learned)
+        return ~among(keys, self.learned)
 
     def there(self, keys: Hashes, groups: Hashes) -> npt.NDArray[np.bool_]:
         there = np.ones(len(keys), dtype=bool)
         if self.fraction < 1:
             there &= share(mix(groups ^ _FRACTION)) < self.fraction
         if self.only is not None:
-            there &= _among(keys, self.only)
+            there &= among(keys, self.only)
         return there
 
     def watches(self, groups: Hashes) -> npt.NDArray[np.bool_]:
@@ -75,7 +75,8 @@ class Choice:
         return chosen
 
 
-def _among(keys: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
+def among(keys: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
+    """Which keys are in ``known``, sorted."""
     if len(known) == 0:
         return np.zeros(len(keys), dtype=bool)
     places = np.minimum(np.searchsorted(known, keys), len(known) - 1)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from upkeep.data.kinds import Column
 from upkeep.errors import ModelError, Where
 from upkeep.models import keras_feed
 from upkeep.models.keras_runtime import keras, tensorflow
@@ -136,7 +137,7 @@ class _Training:
         only_last(self.model, self.opened, stage)
         self.optimizer = make_optimizer(self.settings)
         self.optimizer.build(self.model.trainable_variables)
-        self._step = _compile(self.model, self.optimizer, self.settings)
+        self._step = _compile(self.model, self.optimizer, self.settings, self.lesson.columns)
 
     def run_epoch(self) -> Any:
         """One step at a time."""
@@ -265,7 +266,7 @@ def make_optimizer(settings: FineTune) -> Any:
     return K.optimizers.LossScaleOptimizer(made) if settings.precision == "mixed_float16" else made
 
 
-def _compile(model: Any, optimizer: Any, settings: FineTune) -> Any:
+def _compile(model: Any, optimizer: Any, settings: FineTune, columns: tuple[Column, ...]) -> Any:
     """One step as a graph: inputs, codes, weights, the teacher's answers, the rate → the sum of the rows' losses."""
     tf, K = tensorflow(), keras()
     variables = model.trainable_variables
@@ -287,7 +288,7 @@ def _compile(model: Any, optimizer: Any, settings: FineTune) -> Any:
         optimizer.apply(gradients, variables)
         return tf.reduce_sum(losses)
 
-    specs = {tensor.name: tf.TensorSpec((None, 1), tensor.dtype) for tensor in model.inputs}
+    specs = keras_feed.input_signature(columns)
     classes = model.output_shape[-1]
     signature = (
         specs,
