@@ -7,17 +7,21 @@ to start, is asked only when the variable is set.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 KUBE_API = Path(os.environ.get("UPKEEP_KUBE_API", Path(__file__).parents[2] / "shared" / "kube-api"))
 CACHE = Path(os.environ.get("UPKEEP_KUBE_API_CACHE", Path.home() / ".cache" / "kube-api"))
+CRDS = {"InferenceService": "inferenceservices", "HTTPRoute": "httproutes", "ServingRuntime": "servingruntimes"}
 
 
 @contextmanager
@@ -35,3 +39,34 @@ def running_api_server(folder: Path) -> Iterator[Path]:
         yield folder / "kubeconfig"
     finally:
         subprocess.run(["bash", str(program), "stop", str(folder)], check=True, timeout=60)
+
+
+@functools.cache
+def validator(kind: str, api_version: str) -> Any:
+    """A strict validator of the published CRD. The schema itself is not checked: it is large, and not ours."""
+    jsonschema = pytest.importorskip("jsonschema")
+    files = sorted((KUBE_API / "crds").glob(f"*-{CRDS[kind]}.yaml"))
+    if not files:
+        pytest.skip(f"no CustomResourceDefinition of {kind} in {KUBE_API}: set UPKEEP_KUBE_API")
+    crd = yaml.load(files[-1].read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    group, version = api_version.split("/")
+    assert crd["spec"]["group"] == group
+    served = {each["name"]: each for each in crd["spec"]["versions"] if each["served"]}
+    return jsonschema.Draft7Validator(strict(served[version]["schema"]["openAPIV3Schema"]))
+
+
+def strict(schema: Any) -> Any:
+    """An openAPIV3Schema as JSON Schema that knows no other fields than those it names."""
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {
+        key: {name: strict(each) for name, each in value.items()} if key == "properties" else strict(value)
+        for key, value in schema.items()
+        if not key.startswith("x-") and key not in ("default", "example", "description", "format")
+    }
+    closed = "properties" in schema and "additionalProperties" not in schema
+    if closed and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        made["additionalProperties"] = False
+    return made

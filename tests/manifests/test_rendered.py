@@ -6,7 +6,6 @@ Both come from outside the repository, see :mod:`tests.kube_api`. Without them t
 from __future__ import annotations
 
 import copy
-import functools
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.kube_api import KUBE_API, running_api_server
+from tests.kube_api import CRDS, running_api_server, validator
 from upkeep.serving.drivers import DRIVERS
 from upkeep.serving.manifests import (
     KUSTOMIZATION_FILE,
@@ -27,8 +26,6 @@ from upkeep.serving.manifests import (
     render_version,
 )
 from upkeep.spec.model import Data, Features, Metadata, ModelSpec, Retrain, Serving, Target
-
-CRDS = {"InferenceService": "inferenceservices", "HTTPRoute": "httproutes"}
 
 SPEC = ModelSpec(
     metadata=Metadata(name="flight-delays"),
@@ -67,37 +64,6 @@ def rendered() -> list[Any]:
             files |= {f"{driver} {file}": data for file, data in made.items() if file != KUSTOMIZATION_FILE}
         found += [pytest.param(yaml.safe_load(data), id=f"{name}: {file}") for file, data in files.items()]
     return found
-
-
-@functools.cache
-def validator(kind: str, api_version: str) -> Any:
-    """A strict validator of the published CRD. The schema itself is not checked: it is large, and not ours."""
-    jsonschema = pytest.importorskip("jsonschema")
-    files = sorted((KUBE_API / "crds").glob(f"*-{CRDS[kind]}.yaml"))
-    if not files:
-        pytest.skip(f"no CustomResourceDefinition of {kind} in {KUBE_API}: set UPKEEP_KUBE_API")
-    crd = yaml.load(files[-1].read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    group, version = api_version.split("/")
-    assert crd["spec"]["group"] == group
-    served = {each["name"]: each for each in crd["spec"]["versions"] if each["served"]}
-    return jsonschema.Draft7Validator(strict(served[version]["schema"]["openAPIV3Schema"]))
-
-
-def strict(schema: Any) -> Any:
-    """An openAPIV3Schema as JSON Schema that knows no other fields than those it names."""
-    if isinstance(schema, list):
-        return [strict(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    made = {
-        key: {name: strict(each) for name, each in value.items()} if key == "properties" else strict(value)
-        for key, value in schema.items()
-        if not key.startswith("x-") and key not in ("default", "example", "description", "format")
-    }
-    closed = "properties" in schema and "additionalProperties" not in schema
-    if closed and not schema.get("x-kubernetes-preserve-unknown-fields"):
-        made["additionalProperties"] = False
-    return made
 
 
 @pytest.mark.parametrize("manifest", rendered())
