@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from upkeep.cli.main import output_option, spec_option
+from upkeep.cli.main import output_option, spec_option, specs_option
 from upkeep.cli.show import console, show_json, table
 
 _folder_option = click.option(
@@ -21,16 +21,7 @@ _folder_option = click.option(
 
 
 @click.command()
-@click.option(
-    "--spec",
-    "-s",
-    "spec_paths",
-    type=click.Path(dir_okay=False),
-    multiple=True,
-    default=("upkeep.yaml",),
-    show_default="upkeep.yaml",
-    help="The model spec; give it again for each further model.",
-)
+@specs_option
 @_folder_option
 @click.option("--port", type=click.IntRange(1, 65535), help="Where clients come in.  [default: a free one, kept]")
 @click.option("--detach", is_flag=True, help="Come back when everything is ready, and leave it running.")

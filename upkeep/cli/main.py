@@ -168,3 +168,17 @@ def spec_option(command: Any) -> Any:
         show_default=True,
         help="The model spec.",
     )(command)
+
+
+def specs_option(command: Any) -> Any:
+    """``--spec PATH``, once or more, for every command that serves several models."""
+    return click.option(
+        "--spec",
+        "-s",
+        "spec_paths",
+        type=click.Path(dir_okay=False),
+        multiple=True,
+        default=("upkeep.yaml",),
+        show_default="upkeep.yaml",
+        help="The model spec; give it again for each further model.",
+    )(command)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from upkeep.cli.main import output_option, spec_option
+from upkeep.cli.main import output_option, spec_option, specs_option
 from upkeep.cli.show import COLOURS, SIGNS, console, hanging, show_json, table
 
 if TYPE_CHECKING:
@@ -149,16 +149,7 @@ def page(spec_path: str, path: str, output: str) -> None:
 
 
 @rollout.command()
-@click.option(
-    "--spec",
-    "-s",
-    "spec_paths",
-    type=click.Path(dir_okay=False),
-    multiple=True,
-    default=("upkeep.yaml",),
-    show_default="upkeep.yaml",
-    help="The model spec; give it again for each further model.",
-)
+@specs_option
 @click.option("--once", is_flag=True, help="Look once, do what follows, and end.")
 @click.option(
     "--until-rest", is_flag=True, help="End when no rollout is under way; with 1 when one waits for a person."
