@@ -47,7 +47,7 @@ def running_gateway(folder: Folder) -> RunningGateway:
     return RunningGateway(
         port=int(record["port"]),
         admin=str(record["admin"]),
-        latencies=tuple(record["latencies"]),
+        latencies=tuple(record.get("latencies", ())),  # one started by an older version says none
         epoch=f"{process.identity.pid}-{process.identity.started}",
     )
 
