@@ -100,7 +100,7 @@ class Lease:
                 continue
             moment = self._now().astimezone(UTC)
             if held and moment < datetime.fromisoformat(held.until):
-                raise _held(held, f"{self._store.uri}/{_epoch(self._prefix, newest)}")
+                raise _held(held, self._store.uri, _epoch(self._prefix, newest))
             self.since = moment.isoformat(timespec="seconds")
             # a number that was removed since it was read can be created again, and is not the newest any more
             if self._create(newest + 1, moment) and newest_epoch(self._store, self._prefix)[0] == newest + 1:
@@ -276,10 +276,11 @@ def _released(prefix: str, number: int) -> str:
     return f"{prefix}/{number:06d}.released.json"
 
 
-def _held(held: Epoch, place: str) -> ConflictError:
+def _held(held: Epoch, uri: str, key: str) -> ConflictError:
+    of = key.split("/")[-2]
     return ConflictError(
         f"{held.holder} is at work on this model, since {held.since}",
-        where=Where(file=place),
+        where=Where(file=f"{uri}/{key}"),
         fix=f"wait until it is done; if it crashed, the lock ends by itself at {held.until}; "
-        "`upkeep store unlock --reason …` ends it now",
+        f"`upkeep store unlock --of {of} --reason …` ends it now",
     )

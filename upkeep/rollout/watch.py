@@ -105,27 +105,34 @@ class Watch:
         """Model → how its watching ended."""
         self.errors: dict[str, UpkeepError] = {}
         """Model → the newest error, with ``once``."""
-        self._threads = [
-            threading.Thread(target=self._watch, args=(spec,), name=f"watch {spec.name}", daemon=True) for spec in specs
-        ]
+        self._specs = specs
 
     def run(self) -> None:
         """Until all have ended. What interrupts it (Ctrl-C) stops all of them first, between two effects."""
-        for thread in self._threads:
-            thread.start()
+        # not by Thread.join: interrupted, Python 3.11 takes a thread that runs for one that has ended (bpo-46726)
+        ended = [threading.Event() for _ in self._specs]
+        for spec, event in zip(self._specs, ended, strict=True):
+            threading.Thread(
+                target=self._watch_until_end, args=(spec, event), name=f"watch {spec.name}", daemon=True
+            ).start()
         try:
-            for thread in self._threads:
-                while thread.is_alive():
-                    thread.join(0.2)
+            for event in ended:
+                event.wait()
         except BaseException:
             self.stop()
-            for thread in self._threads:
-                thread.join()
+            for event in ended:
+                event.wait()
             raise
 
     def stop(self) -> None:
         """End soon: after the effect that is under way."""
         self._stop.set()
+
+    def _watch_until_end(self, spec: ModelSpec, ended: threading.Event) -> None:
+        try:
+            self._watch(spec)
+        finally:
+            ended.set()
 
     def _watch(self, spec: ModelSpec) -> None:
         failures = 0

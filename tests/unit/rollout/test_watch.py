@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -142,11 +145,27 @@ def test_of_two_controllers_one_waits(one: Worlds) -> None:
         error = watching.errors["flight-delays"]
         assert isinstance(error, ConflictError)
         assert "another controller is at work" in str(error)
+        assert "`upkeep store unlock --of rollout --reason …`" in str(error)
         assert one.opened == []
     # given back: free at once
     watching = one.watch(once=True)
     watching.run()
     assert watching.errors == {}
+
+
+def test_an_interrupt_waits_for_the_look_under_way_and_gives_the_lock_back(one: Worlds) -> None:
+    def tell(report: Report) -> None:
+        one.tell(report)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)  # the interrupt comes first
+
+    watching = one.watch()
+    watching._tell = tell
+    with pytest.raises(KeyboardInterrupt):
+        watching.run()
+    assert watching.ended == {"flight-delays": "stopped"}
+    one.watch(once=True).run()
+    assert len(one.reports) == 2
 
 
 def test_one_models_trouble_does_not_stop_the_others(spec: ModelSpec) -> None:
