@@ -530,6 +530,7 @@ def rollout_page(spec: str | Path | ModelSpec, path: str | Path = "rollouts.html
     with connect(loaded) as model:
         entries = read(loaded, model.repository)
         view = rollouts_of(loaded, entries, model.store, now, repository=model.repository.url)
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(page(view), encoding="utf-8")
     partial.replace(path)

@@ -96,10 +96,10 @@ def rollback(
     if to == serves.version:
         raise RefusedError(f"{to} serves already")
     if found is None:
-        known = ", ".join(dict.fromkeys(each.version for each in choice)) or "none"
+        known = ", ".join(dict.fromkeys(each.version for each in choice))
         raise RefusedError(
             f"{to} was never the champion" if to else "there is no earlier champion that is not barred",
-            fix=f"name one with `--to`; earlier champions: {known}",
+            fix=f"name one with `--to`; earlier champions: {known}" if known else "there was no other champion yet",
         )
     return replace(
         _to(state, "pending", _said(by, f"went back from {serves.version} to {found.version}", reason), now),
