@@ -17,6 +17,7 @@ from uuid import uuid4
 from upkeep.errors import UpkeepError
 from upkeep.rollout.controller import Model
 from upkeep.rollout.release import Released, read_release, release_folder
+from upkeep.serving.cluster import Facts
 from upkeep.serving.drivers import driver_of
 from upkeep.spec.model import ObjectStore
 from upkeep.store import open_store
@@ -146,6 +147,35 @@ def _traffic(patient: _Patient) -> Iterator[Finding]:
         yield Finding(check="traffic", state="problem", text=problem.message, fix=problem.fix)
     if not problems:
         yield Finding(check="traffic", state="ok", text=f"`traffic: {spec.serving.traffic}` works on {facts.place}")
+    if facts.drivers is None:  # Kubernetes: a runtime loads the models
+        yield from _runtime(patient, facts)
+
+
+def _runtime(patient: _Patient, facts: Facts) -> Iterator[Finding]:
+    """Whether what loads the models can load these."""
+    name, formats, released = patient.spec.serving.runtime, facts.runtime_formats, patient.released
+    if formats is None:
+        yield Finding(
+            check="runtime",
+            state="unknown",
+            text=f"the ServingRuntime {name} is not there, or may not be read",
+            fix=f"`kubectl get servingruntime -n {patient.spec.serving.namespace}`; manifests/infrastructure has one",
+        )
+        return
+    for role in (released.state.champion, released.state.canary) if released else ():
+        if role is None:
+            continue
+        wanted = patient.model.versions.served(role.version).format
+        if wanted not in formats:
+            yield Finding(
+                check="runtime",
+                state="problem",
+                text=f"{role.version} is of the format {wanted}, and the ServingRuntime {name} loads "
+                f"{', '.join(sorted(formats)) or 'none'}",
+                fix="name another in `serving.runtime`, or give it the format",
+            )
+        else:
+            yield Finding(check="runtime", state="ok", text=f"the ServingRuntime {name} loads {role.version}")
 
 
 def _cluster(patient: _Patient) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.rollout.world import World, quick
 from upkeep.errors import AccessError
 from upkeep.rollout.doctor import Finding, examine
+from upkeep.serving.cluster import Facts
 from upkeep.spec.model import ModelSpec, Webhook
 
 
@@ -89,6 +90,21 @@ def test_a_driver_that_the_place_does_not_know(world: World) -> None:
     assert finding.state == "problem"
     assert "would be ignored" in finding.text
     assert "traffic: route" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("formats", "state"),
+    [(None, "unknown"), (frozenset(), "problem"), (frozenset({"keras"}), "problem"), (frozenset({"sklearn"}), "ok")],
+)
+def test_a_runtime_that_cannot_load_the_model(
+    world: World, monkeypatch: pytest.MonkeyPatch, formats: frozenset[str] | None, state: str
+) -> None:
+    assert "runtime" not in found(world)  # one machine has none
+    facts = Facts(place="kind", runtime_formats=formats)
+    monkeypatch.setattr(world.model.cluster, "facts", lambda spec: facts)
+    (finding,) = found(world)["runtime"]
+    assert finding.state == state
+    assert world.spec.serving.runtime in finding.text
 
 
 def test_a_store_that_lets_two_writers_win(world: World) -> None:

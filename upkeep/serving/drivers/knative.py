@@ -125,6 +125,21 @@ class KnativeDriver:
         return tuple(found)
 
 
+def tagged_url(service: Manifest, version: str) -> str:
+    """The address of the revision that serves ``version``, whatever the weights; empty: it has none."""
+    annotations = service["metadata"].get("annotations") or {}
+    if version not in live_digests(service):
+        return ""
+    champion = annotations.get(CHAMPION_ANNOTATION, "")
+    newest = next((each for each in live_digests(service) if each != champion), champion)
+    component = ((service.get("status") or {}).get("components") or {}).get("predictor") or {}
+    for each in component.get("traffic") or []:
+        is_newest = each.get("revisionName") == component.get("latestCreatedRevision")
+        if each.get("tag") and each.get("url") and is_newest == (version == newest):
+            return str(each["url"])
+    return ""
+
+
 def _live(service: Manifest) -> LiveTraffic:
     annotations = service["metadata"].get("annotations") or {}
     digests = live_digests(service)

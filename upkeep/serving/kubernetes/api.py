@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from upkeep.errors import AccessError, ConflictError, OutsideError, Where
+from upkeep.errors import AccessError, ConflictError, OutsideError, RefusedError, UpkeepError, Where
 
 MANAGER = "upkeep"
 """The field manager of Upkeep's other changes: requests to look now."""
@@ -20,6 +20,7 @@ _LONGEST_WAIT = 5.0
 _SECONDS = 10.0
 _PAGE = 500
 _BUSY = frozenset({429, 500, 502, 503, 504})
+_NEVER = frozenset({400, 405, 413, 415, 422})
 
 
 class MissingError(OutsideError):
@@ -138,7 +139,7 @@ def _asked_wait(error: Any, wait: float) -> float:
         return wait
 
 
-def _meaning(error: Any, place: str) -> OutsideError:
+def _meaning(error: Any, place: str) -> UpkeepError:
     """What an ``ApiException`` is in Upkeep's tree."""
     status, where, said = error.status, Where(place), _said(error)
     if status == 401:
@@ -155,6 +156,12 @@ def _meaning(error: Any, place: str) -> OutsideError:
         return ConflictError(f"somebody else changed it: {said}", where=where, fix="try again")
     if status == 410:
         return GoneError(f"too old to go on from: {said}", where=where, fix="try again")
+    if status in _NEVER:
+        return RefusedError(
+            f"the API server will not take it ({status}): {said}",
+            where=where,
+            fix="see whether its kinds are of a version that Upkeep knows",
+        )
     return OutsideError(f"the API server refused ({status}): {said}", where=where, fix="try again in a moment")
 
 

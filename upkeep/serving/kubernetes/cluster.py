@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from upkeep.errors import AccessError, ConflictError, OutsideError, UpkeepError, Where
 from upkeep.serving.cluster import Facts, Live, Probe
 from upkeep.serving.drivers import driver_of
+from upkeep.serving.drivers.knative import tagged_url
 from upkeep.serving.kubernetes import paths
 from upkeep.serving.kubernetes.api import BRAKE_MANAGER, Api, MissingError
 from upkeep.serving.kubernetes.brake import braked_path, forced, is_braked, let_go
@@ -70,6 +72,14 @@ class KubernetesCluster:
         )
 
     def probe(self, spec: ModelSpec, version: str, rows: Sequence[Mapping[str, Any]]) -> Probe:
+        if spec.serving.traffic == "knative":
+            # It pins nobody by a header; each tagged revision has an address of its own.
+            url = urlsplit(
+                tagged_url(self._api.get(paths.path(paths.SERVICES, spec.serving.namespace, spec.name)), version)
+            )
+            if not url.netloc:
+                return Probe(ok=False, status=None, message=f"{version} has no address of its own (yet)")
+            return ask(self._address or f"{url.scheme}://{url.netloc}", url.netloc, spec, version, rows)
         return ask(self._address or self._gateway_address(spec), host(spec), spec, version, rows)
 
     def facts(self, spec: ModelSpec) -> Facts:

@@ -8,7 +8,7 @@ import pytest
 from urllib3.exceptions import ProtocolError
 
 from tests.unit.serving.kubernetes.fake_client import FakeClient, refusal
-from upkeep.errors import AccessError, ConflictError, OutsideError
+from upkeep.errors import AccessError, ConflictError, OutsideError, RefusedError, UpkeepError
 from upkeep.serving.kubernetes.api import Api, GoneError, MissingError
 
 
@@ -26,12 +26,14 @@ def api(*answers: Any) -> tuple[Api, FakeClient, list[float]]:
         (404, MissingError, True),
         (409, ConflictError, True),
         (410, GoneError, True),
-        (422, OutsideError, True),
+        (400, RefusedError, False),
+        (422, RefusedError, False),
+        (418, OutsideError, True),
     ],
 )
 def test_a_refusal_is_an_error_of_its_kind_with_the_servers_words(status: int, kind: Any, retry: bool) -> None:
     asks, client, slept = api(refusal(status, "what the server says"))
-    with pytest.raises(OutsideError, match="what the server says") as caught:
+    with pytest.raises(UpkeepError, match="what the server says") as caught:
         asks.get("/x")
     assert type(caught.value) is kind
     assert caught.value.retry is retry

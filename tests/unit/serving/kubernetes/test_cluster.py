@@ -15,6 +15,7 @@ from tests.unit.serving.kubernetes.fake_client import FakeClient, refusal
 from upkeep.errors import AccessError, ConflictError, InputError, OutsideError, SpecError
 from upkeep.serving.connect import open_cluster, open_counters
 from upkeep.serving.drivers import driver_of
+from upkeep.serving.drivers.knative import tagged_url
 from upkeep.serving.kubernetes.api import Api
 from upkeep.serving.kubernetes.cluster import KubernetesCluster
 from upkeep.serving.manifests import ServedVersion
@@ -179,6 +180,25 @@ def test_an_address_of_the_sixth_version_is_written_as_one() -> None:
     probe = cluster({GATEWAY: gateway})[0].probe(SPEC, "v1", [{}])
     assert not probe.ok
     assert "Invalid" not in probe.message
+
+
+def test_knative_is_asked_at_the_revisions_own_address() -> None:
+    spec = replace(SPEC, serving=Serving(traffic="knative"))
+    service = live_object(spec, {"v1": 90, "v2": 10}, "service.yaml")
+    traffic = [
+        {"revisionName": "two", "percent": 10, "tag": "latest", "url": "http://latest-m.example"},
+        {"revisionName": "one", "percent": 90, "tag": "prev", "url": "http://prev-m.example"},
+    ]
+    predictor = {"latestCreatedRevision": "two", "latestReadyRevision": "two", "traffic": traffic}
+    service["status"] = {"components": {"predictor": predictor}}
+    assert tagged_url(service, "v1") == "http://prev-m.example"
+    assert tagged_url(service, "v2") == "http://latest-m.example"
+    assert tagged_url(service, "v3") == ""
+    # the newest failed to come up: the one that has no address is never taken for the other
+    predictor["traffic"] = traffic[1:]
+    assert tagged_url(service, "v2") == ""
+    probe = cluster({f"{SERVICES}/m": service})[0].probe(spec, "v2", [{}])
+    assert (probe.ok, probe.status) == (False, None)
 
 
 def test_the_facts_that_are_there() -> None:
