@@ -18,6 +18,9 @@ import yaml
 
 from tests.kube_api import CRDS, running_api_server, validator
 from upkeep.serving.drivers import DRIVERS
+from upkeep.serving.kubernetes.api import Api
+from upkeep.serving.kubernetes.brake import braked_path
+from upkeep.serving.kubernetes.cluster import KubernetesCluster
 from upkeep.serving.manifests import (
     KUSTOMIZATION_FILE,
     ServedVersion,
@@ -146,3 +149,37 @@ def test_a_real_api_server_takes_new_weights(api: Any) -> None:
     name = manifest["metadata"]["name"]
     replaced = api.replace_namespaced_custom_object(*address(moved), name, moved, field_validation="Strict")
     assert [ref["weight"] for ref in replaced["spec"]["rules"][-1]["backendRefs"]] == [75, 25]
+
+
+@pytest.mark.slow
+def test_a_brake_that_is_let_go_leaves_every_rule_where_no_syncer_comes(api: Any) -> None:
+    spec = replace(SPEC, metadata=Metadata(name="alone"))
+    manifest = yaml.safe_load(render_route(spec, {"v1": 50, "v2": 50}))
+    name = manifest["metadata"]["name"]
+    client = Api(api.api_client)
+    path = braked_path(spec)
+    client.apply(path, manifest, "kustomize-controller")
+    cluster = KubernetesCluster(client)
+    cluster.brake(spec, {"v1": 100, "v2": 0})
+    braked = api.get_namespaced_custom_object(*address(manifest), name)
+    cluster.brake(spec, {"v1": 100, "v2": 0})
+    again = api.get_namespaced_custom_object(*address(manifest), name)
+    assert again["metadata"]["resourceVersion"] == braked["metadata"]["resourceVersion"]
+    cluster.release(spec)
+    free = api.get_namespaced_custom_object(*address(manifest), name)
+    assert free["spec"] == yaml.safe_load(render_route(spec, {"v1": 100, "v2": 0}))["spec"]
+    assert not free["metadata"].get("annotations")
+    assert {each["manager"] for each in braked["metadata"]["managedFields"]} >= {"upkeep-brake"}
+    assert "upkeep-brake" not in {each["manager"] for each in free["metadata"]["managedFields"]}
+    # and the syncer is not in anybody's way: no force is needed
+    without = {"fieldManager": "kustomize-controller", "force": "false"}
+    answer = api.api_client.call_api(
+        path,
+        "PATCH",
+        query_params=list(without.items()),
+        header_params={"Content-Type": "application/apply-patch+yaml"},
+        body=manifest,
+        response_type="object",
+        _return_http_data_only=True,
+    )
+    assert answer["spec"] == manifest["spec"]
