@@ -100,6 +100,44 @@ def outcomes(
     ]
 
 
+class Answered(NamedTuple):
+    """Requests of one second that one version answered alike."""
+
+    time: datetime
+    """When the second began, UTC."""
+    version: str
+    predicted: str
+    units: int
+
+
+def answered(
+    journal: Journal,
+    *,
+    after: int,
+    versions: Sequence[str],
+    since: datetime | None = None,
+    later: datetime | None = None,
+) -> tuple[list[Answered], int]:
+    """What was answered, with a label or without, in the order of time; and the number that the next call goes on from.
+
+    Only what was read after ``after`` counts, of each unit the answer of a version that was read first. ``since``: only
+    requests of that time or later. ``later``, for numbers that began anew: of these only those from then on count.
+    """
+    reached = journal.database.execute("SELECT coalesce(max(_seen), 0) FROM answers").fetchall()[0][0]
+    marks = ", ".join("?" * len(versions))
+    start = (since or datetime.min.replace(tzinfo=UTC)).astimezone(UTC).replace(tzinfo=None)
+    rows = journal.database.execute(
+        f"""WITH own AS (SELECT * FROM answers WHERE _version IN ({marks}) AND _time >= ?),
+            fresh AS (SELECT * FROM own WHERE _seen > ?
+                QUALIFY row_number() OVER (PARTITION BY _version, _unit ORDER BY _seen, _time, _request, _row) = 1),
+            met AS (SELECT own._version, own._unit FROM own SEMI JOIN fresh USING (_version, _unit) WHERE _seen <= ?)
+        SELECT date_trunc('second', _time) AS second, _version, _predicted, count(*)
+        FROM fresh ANTI JOIN met USING (_version, _unit) WHERE ? IS NULL OR _time >= ? GROUP BY ALL ORDER BY ALL""",
+        [*versions, start, after, after, *[None if later is None else later.astimezone(UTC).replace(tzinfo=None)] * 2],
+    ).fetchall()
+    return [Answered(second.replace(tzinfo=UTC), *rest) for second, *rest in rows], int(reached)
+
+
 def model_classes(spec: ModelSpec, registry: Registry) -> tuple[Label, ...]:
     """The labels that may occur: the spec's, else those of the newest version; empty: not known."""
     if spec.data.target.classes:

@@ -84,7 +84,7 @@ def connect(
             cluster=open_cluster(spec, folder, environ),
             store=store,
             counters=PrometheusSource(prometheus) if prometheus else open_counters(spec, folder, environ),
-            labels=JournalLabels(registry) if spec.monitoring.labels else None,
+            labels=JournalLabels(registry) if spec.monitoring.labels or spec.rollout.margin.predictions else None,
             versions=Registered(registry),
             post=poster(environ),
         )

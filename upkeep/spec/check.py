@@ -972,6 +972,12 @@ def _rollout_evidence(c: _Context) -> Iterator[Problem]:
             )
         if c.spec.data.target.positive is None:
             yield _no_positive(c, name, *margin)
+    if rollout.margin.predictions is not None and not c.spec.monitoring.payloads.log:
+        yield c.error(
+            "predictions are read from the payload log, and `monitoring.payloads.log` is off",
+            "log the requests, or do not compare predictions",
+            *("rollout", "margin", "predictions"),
+        )
     if rollout.limits.step < rollout.timeout:
         yield c.error(
             "a step's limit is shorter than a request's timeout, and no step passes sooner",

@@ -724,6 +724,10 @@ class Margin:
     ``data.target.positive``. Default: not compared."""
     recall: OpenShare | None = None
     """Recall, likewise."""
+    predictions: OpenShare | None = None
+    """The share of positive answers (without ``data.target.positive``: of the champion's most frequent answer). A
+    canary is taken back when its share is shown to be farther from the champion's, above or below. Needs the payload
+    log, and no labels. Default: not compared."""
 
 
 @dataclass(frozen=True, kw_only=True)

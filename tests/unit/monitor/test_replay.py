@@ -29,9 +29,10 @@ from upkeep.monitor.outcomes import model_classes
 from upkeep.monitor.replay import PairCounts, Replay, Replayed, allowance, held_out_mask
 from upkeep.registry.registry import Registry
 from upkeep.rollout.analysis.labels import JournalLabels
+from upkeep.rollout.analysis.ledger import Answered
 from upkeep.rollout.state import Canary, Champion, State
 from upkeep.spec.load import canonical
-from upkeep.spec.model import ModelSpec, Split
+from upkeep.spec.model import Margin, ModelSpec, Split
 from upkeep.store import open_store
 
 COLUMNS = (Column(name="amount", kind="numeric"),)
@@ -253,6 +254,41 @@ def test_the_analysis_reads_each_outcome_and_each_pair_once(tmp_path: Path) -> N
     more = JournalLabels(registry, tmp_path / "anew").read(spec, state, lost.cursor, now)
     assert (len(more.outcomes), len(more.pairs)) == (1, 1)
     assert more.cursor and len(more.cursor["used"].split(",")) == 2
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_analysis_reads_each_answer_once_with_a_label_or_without(tmp_path: Path, labelled: bool) -> None:
+    with world(tmp_path, {"a": 6.0, "b": 9.0}) as (spec, registry, _):
+        write_log(tmp_path, lines("early", [row("z", 9.0)], [True], at=NOON - timedelta(days=3)))
+        write_log(tmp_path, lines("again", [row("a", 6.0)], [True], at=NOON + timedelta(seconds=1)))
+        write_log(tmp_path, lines("two", [row("c", 6.0), row("d", 7.0)], [True, True], version="v2"))
+        write_log(tmp_path, lines("upkeep-probe-1", [row("e", 6.0)], [True], version="v2"))
+    monitoring = replace(
+        spec.monitoring,
+        labels=spec.monitoring.labels if labelled else "",
+        payloads=replace(spec.monitoring.payloads, keep=4e7),
+    )
+    spec = replace(spec, monitoring=monitoring, rollout=replace(spec.rollout, margin=Margin(predictions=0.05)))
+    state, source, now = state_of(registry), JournalLabels(registry), NOON + timedelta(days=300)
+    first = source.read(spec, state, {}, now)
+    at = NOON.timestamp()
+    assert first.answers == (
+        Answered(at=at, version="v1", answer="false", n=1),
+        Answered(at=at, version="v1", answer="true", n=1),
+        Answered(at=at, version="v2", answer="true", n=2),
+    )
+    assert bool(first.outcomes) == labelled
+    assert first.cursor
+    again = source.read(spec, state, first.cursor, now)
+    assert (again.answers, again.cursor) == ((), first.cursor)
+
+    # The journal is lost: what is newer than all that counted counts, in its place.
+    later = NOON + timedelta(seconds=20)
+    write_log(tmp_path, lines("three", [row("f", 6.0), row("a", 6.0)], [False, True], at=later))
+    anew = JournalLabels(registry, tmp_path / "anew")
+    more = anew.read(spec, state, first.cursor, now)
+    assert more.answers == (Answered(at=later.timestamp(), version="v1", answer="false", n=1),)
+    assert more.cursor and anew.read(spec, state, more.cursor, now).answers == ()
 
 
 def test_before_the_rollout_there_is_nothing_to_compare(tmp_path: Path) -> None:

@@ -199,6 +199,8 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("recall without a class", {"data": target(classes=["a", "b", "c"]), "monitoring": {"labels": "x"},
                                 "rollout": {"margin": {"recall": 0.1}}},
      "rollout.margin.recall", "that of one class"),
+    ("predictions without a log", {"monitoring": {"payloads": {"log": False}}, "rollout": {"margin": {"predictions": 0.1}}},
+     "rollout.margin.predictions", "payloads.log` is off"),
     ("cron", {"monitoring": {"update_when": {"schedule": "0 0 3 * * *"}}}, "monitoring.update_when.schedule", "6 fields"),
     ("decay", {"monitoring": {"labels": "x", "update_when": {"decay": "4 of 3 days"}}}, "monitoring.update_when.decay",
      "can never happen"),

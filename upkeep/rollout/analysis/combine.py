@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from upkeep.evaluation.result import VerdictName
+from upkeep.rollout.analysis.predictions import UNIT
 from upkeep.rollout.analysis.result import Analysis, MetricEvidence
 
 
@@ -34,9 +35,10 @@ def combine(metrics: Sequence[MetricEvidence], *, rollback: float) -> Analysis:
     if failed or share >= 1:
         verdict = "fail"
         decided = failed or sorted((each for each, _, _ in tested), key=_share, reverse=True)[:3]
-        worse, missed = ([each for each in decided if (each.fail_at is None) == fixed] for fixed in (False, True))
-        said = (("worse than the champion: ", worse), ("a fixed limit was missed: ", missed))
-        summary = "; ".join(words + _names(of) for words, of in said if of)
+        said: dict[str, list[MetricEvidence]] = {}
+        for each in decided:
+            said.setdefault(_how(each), []).append(each)
+        summary = "; ".join(f"{words}: {_names(said[words])}" for words in sorted(said, key=_HOW.index))
     elif waiting or not required:
         verdict = "insufficient"
         decided = waiting
@@ -68,6 +70,13 @@ def _guilty(metrics: Sequence[MetricEvidence], alpha: float) -> tuple[str, ...]:
     sliced = [each for each in metrics if each.slice]
     worse = e_bh([each.e_fail or 0.0 for each in sliced], alpha)
     return tuple(f"{sliced[at].metric} {sliced[at].slice}" for at in worse)
+
+
+_HOW = ("worse than the champion", "other answers than the champion's", "a fixed limit was missed")
+
+
+def _how(each: MetricEvidence) -> str:
+    return _HOW[2 if each.fail_at is None else 1 if each.unit == UNIT else 0]
 
 
 def _share(each: MetricEvidence) -> float:

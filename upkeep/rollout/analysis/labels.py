@@ -19,11 +19,11 @@ from upkeep.data.validate import label_text
 from upkeep.errors import IntegrityError, Where
 from upkeep.monitor.journal import Journal, journal_path, open_journal
 from upkeep.monitor.labels import label_rules
-from upkeep.monitor.outcomes import counts, model_classes, outcomes
+from upkeep.monitor.outcomes import answered, counts, model_classes, outcomes
 from upkeep.monitor.payloads import existing_store, log_store, wanted
 from upkeep.monitor.replay import Replay, Replayed, allowance
 from upkeep.registry.registry import Registry
-from upkeep.rollout.analysis.ledger import Labels, Outcome, Pair
+from upkeep.rollout.analysis.ledger import Answered, Labels, Outcome, Pair
 from upkeep.rollout.state import State
 from upkeep.spec.model import Label, ModelSpec
 
@@ -50,14 +50,15 @@ class JournalLabels:
         Raises an :class:`~upkeep.errors.UpkeepError` where log, labels or the canary's model cannot be read: then
         nothing counted.
         """
-        if state.canary is None or not spec.monitoring.labels:
+        asked = spec.rollout.margin.predictions is not None
+        if state.canary is None or not (spec.monitoring.labels or asked):
             return Labels()
         keep = timedelta(seconds=spec.monitoring.payloads.keep)
         versions = state.champion.version, state.canary.version
         with open_journal(spec, wanted(spec), self._journal or journal_path(spec)) as journal:
             look = journal.look(
                 log_store(spec),
-                existing_store(spec.monitoring.labels, spec.object_store),
+                existing_store(spec.monitoring.labels, spec.object_store) if spec.monitoring.labels else None,
                 label_rules(spec, self._known_classes(spec, versions[1])),
                 now=now,
                 since=now - keep,
@@ -70,6 +71,7 @@ class JournalLabels:
             found = outcomes(
                 journal, after=seen, versions=versions, since=_began(state), slices=spec.data.slices, one_a_unit=True
             )
+            answers, read = self._answers(state, journal, cursor, same=same) if asked else ((), {})
             pairs = self._pairs(spec, versions, journal, cursor if same else {**cursor, "pairs": "0"}, now, used)
             unknown = int(cursor.get("unknown", "0"))
             if look.labels or look.answers.rows or not same:
@@ -93,7 +95,9 @@ class JournalLabels:
                 Pair(champion_right=each.champion_right, canary_right=each.canary_right, slices=each.slices)
                 for each in pairs.pairs
             ),
+            answers=answers,
             cursor={
+                **read,
                 "journal": epoch,
                 "outcomes": str(max((each.seq for each in found), default=seen)),
                 "pairs": str(pairs.reached),
@@ -110,6 +114,26 @@ class JournalLabels:
             self._classes[version] = model_classes(spec, self._registry)
         return self._classes[version]
 
+    def _answers(
+        self, state: State, journal: Journal, cursor: Mapping[str, str], *, same: bool
+    ) -> tuple[tuple[Answered, ...], dict[str, str]]:
+        """What was answered since, and how far that goes: by number, and by time for the day the numbers are lost."""
+        assert state.canary is not None
+        newest = cursor.get("answered", "")
+        found, reached = answered(
+            journal,
+            after=int(cursor.get("answers", "0")) if same else 0,
+            versions=(state.champion.version, state.canary.version),
+            since=_began(state),
+            later=None if same or not newest else datetime.fromisoformat(newest),
+        )
+        end = (found[-1].time + timedelta(seconds=1)).isoformat() if found else ""
+        answers = tuple(
+            Answered(at=each.time.timestamp(), version=each.version, answer=each.predicted, n=each.units)
+            for each in found
+        )
+        return answers, {"answers": str(reached), "answered": max(end, newest)}
+
     def _pairs(
         self,
         spec: ModelSpec,
@@ -120,7 +144,7 @@ class JournalLabels:
         used: frozenset[int],
     ) -> Replayed:
         after = int(cursor.get("pairs", "0"))
-        if not spec.rollout.shadow.replay:
+        if not (spec.monitoring.labels and spec.rollout.shadow.replay):
             return Replayed(pairs=(), skipped={}, reached=after, left=0, asked=0, failed=0)
         if self._replay is None or (self._replay.champion, self._replay.canary) != versions:
             self._replay = Replay(spec, self._registry, *versions)

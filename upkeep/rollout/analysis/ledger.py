@@ -12,6 +12,7 @@ Times are seconds since the epoch, weights per cent.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +23,7 @@ import orjson
 from upkeep import records
 from upkeep.rollout.analysis.combine import combine
 from upkeep.rollout.analysis.one_arm import OneArm
+from upkeep.rollout.analysis.predictions import Predictions
 from upkeep.rollout.analysis.result import Analysis, MetricEvidence
 from upkeep.rollout.analysis.sequential import Block, Paired, Pairs, TwoArm, step_margin
 from upkeep.rollout.analysis.thresholds import Reading, judge
@@ -146,11 +148,24 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answered:
+    """Live requests of one second that one version answered alike."""
+
+    at: float
+    """When the second began."""
+    version: str
+    answer: str
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Labels:
     """What is new since the last look, and how far the labels are read now."""
 
     outcomes: tuple[Outcome, ...] = ()
     pairs: tuple[Pair, ...] = ()
+    answers: tuple[Answered, ...] = ()
+    """With a label or without."""
     cursor: dict[str, str] | None = None
     """The reader's own: what it has used (label file → digest, say). None: nothing was read."""
     unknown: int = 0
@@ -216,6 +231,8 @@ class Ledger:
     """``column=value`` → its pairs."""
     after: dict[str, OneArm]
     """``errors``, ``latency`` since the canary has all traffic."""
+    predictions: Predictions | None = None
+    """None: not compared."""
     windows: tuple[Windowed, ...] = ()
     """One a fixed limit, in the spec's order."""
     cursor: dict[str, str]
@@ -256,6 +273,7 @@ def begin(spec: ModelSpec, state: State, commit: str) -> Ledger:
         *SERVICE,
         *([name for name in LABELLED if _asked(spec, name)] if labelled else []),
         *(PAIRED if labelled and spec.rollout.shadow.replay else []),
+        *(["predictions"] if spec.rollout.margin.predictions is not None else []),
     )
     rollback = spec.rollout.certainty.rollback
     return Ledger(
@@ -274,10 +292,11 @@ def begin(spec: ModelSpec, state: State, commit: str) -> Ledger:
                 alpha_pass=spec.rollout.certainty.step,
             )
             for name in parts
-            if name not in PAIRED
+            if name in PRIOR
         },
         pairs=_new_pairs(spec, _alpha(rollback, parts, "pairs")),
         slices={},
+        predictions=_new_predictions(spec, _alpha(rollback, parts, "predictions")),
         after={},
         cursor={},
         troubles={},
@@ -291,6 +310,15 @@ def _asked(spec: ModelSpec, name: str) -> bool:
 
 def _new_pairs(spec: ModelSpec, alpha: float) -> Paired:
     return Paired(margin=spec.rollout.margin.accuracy, alpha_fail=alpha, alpha_pass=spec.rollout.certainty.step)
+
+
+def _new_predictions(spec: ModelSpec, alpha: float) -> Predictions | None:
+    from upkeep.data.validate import label_text
+
+    margin, positive = spec.rollout.margin.predictions, spec.data.target.positive
+    if margin is None:
+        return None
+    return Predictions(margin=margin, alpha=alpha, answer="" if positive is None else label_text(positive))
 
 
 def _alpha(rollback: float, parts: Sequence[str], name: str) -> float:
@@ -522,9 +550,14 @@ def _labels_in(ledger: Ledger, spec: ModelSpec, state: State, labels: Labels, at
                 continue
             start = slices.get(name) or _new_pairs(spec, _alpha(ledger.rollback, ledger.parts, "slices"))
             slices[name] = start.update(_sum(pair for pair in labels.pairs if name in pair.slices))
+    predictions = ledger.predictions
+    if predictions is not None:
+        for weight, canary, champion in _answers_by_weight(ledger.moves, state, labels.answers):
+            predictions = predictions.observe(weight, canary, champion)
     return replace(
         ledger,
         metrics=metrics,
+        predictions=predictions,
         windows=_windows(ledger.windows, spec, news, at),
         pairs=pairs,
         slices=slices,
@@ -548,8 +581,8 @@ def _by_weight(moves: Sequence[Moved], state: State, outcomes: Sequence[Outcome]
     assert state.canary is not None
     blocks: dict[tuple[int, int], Block] = {}
     for each in sorted(outcomes, key=lambda outcome: outcome.at):
-        index = max((at for at, move in enumerate(moves) if move.at <= each.at), default=None)
-        if index is None or (index + 1 < len(moves) and each.at > moves[index + 1].before):
+        index = _move_of(moves, each.at)
+        if index is None:
             continue
         one = Block()
         if each.version == state.canary.version:
@@ -559,6 +592,29 @@ def _by_weight(moves: Sequence[Moved], state: State, outcomes: Sequence[Outcome]
         where = (index, moves[index].weight)
         blocks[where] = blocks.get(where, Block()) + one
     return [(weight, block) for (_, weight), block in sorted(blocks.items(), key=lambda item: item[0])]
+
+
+def _move_of(moves: Sequence[Moved], at: float) -> int | None:
+    """Which move set the weight that a request met; None: unknown, or the weight moved just then."""
+    index = max((place for place, move in enumerate(moves) if move.at <= at), default=None)
+    return None if index is None or (index + 1 < len(moves) and at > moves[index + 1].before) else index
+
+
+def _answers_by_weight(
+    moves: Sequence[Moved], state: State, answers: Sequence[Answered]
+) -> list[tuple[int, Counter[str], Counter[str]]]:
+    """(weight, the canary's answers, the champion's) in order of time; only where both had a share of the traffic."""
+    assert state.canary is not None
+    found: dict[int, dict[str, Counter[str]]] = {}
+    for each in answers:
+        index = _move_of(moves, each.at)
+        if index is not None and 0 < moves[index].weight < 100:
+            found.setdefault(index, {}).setdefault(each.version, Counter())[each.answer] += each.n
+    sides = state.canary.version, state.champion.version
+    return [
+        (moves[index].weight, *(found[index].get(version, Counter[str]()) for version in sides))  # type: ignore[misc]
+        for index in sorted(found)
+    ]
 
 
 # --- analyse -------------------------------------------------------------------------------------------------------
@@ -609,6 +665,8 @@ def _evidence(ledger: Ledger, spec: ModelSpec) -> list[MetricEvidence]:
         if name in ledger.metrics:
             waited = name in needs and not paired
             found.append(ledger.metrics[name].evidence(name, unit="labels", required=waited))
+    if ledger.predictions is not None:
+        found.append(ledger.predictions.evidence())
     limits = spec.rollout.thresholds
     known = len(ledger.windows) == len(limits)
     for at, threshold in enumerate(limits):

@@ -10,17 +10,20 @@ from upkeep.evaluation.result import VerdictName
 @dataclass(frozen=True, kw_only=True)
 class MetricEvidence:
     """One metric of canary and champion so far. Rates are of *bad* outcomes: a difference above zero is a worse canary.
+    (Of ``predictions`` they are of one class among the answers, and a difference either way counts.)
 
     An unknown number is None. ``lower`` and ``upper`` hold at all times, however often one looks: ``lower`` with the
     error rate of a roll-back, over the whole rollout; ``upper`` with that of a step's pass, since the step began.
     """
 
     metric: str
-    """``errors``, ``latency``, ``accuracy``, ``precision``, ``recall``; for a fixed threshold, the metric it bounds."""
+    """``errors``, ``latency``, ``accuracy``, ``precision``, ``recall``, ``predictions``; for a fixed threshold, the
+    metric it bounds."""
     slice: str = ""
     """``column=value``; empty: all traffic."""
     unit: str
-    """What is counted: ``requests``, ``users``, ``labels``, ``pairs``; ``readings`` of a fixed threshold."""
+    """What is counted: ``requests``, ``users``, ``labels``, ``pairs``, ``answers``; ``readings`` of a fixed
+    threshold."""
     canary_n: int
     canary_bad: int
     champion_n: int

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from upkeep.errors import IntegrityError
 from upkeep.rollout.analysis.ledger import (
     MOST_POINTS,
+    Answered,
     Labels,
     Ledger,
     Outcome,
@@ -337,6 +338,61 @@ def test_a_window_of_labels_waits_for_enough_and_starts_with_the_step() -> None:
     assert evidence(run, "accuracy", "readings").verdict == "insufficient"
     run.look(seconds=60, weight=50, counted=False, labels=some)
     assert evidence(run, "accuracy", "readings").verdict == "fail"
+
+
+WATCHED = replace(SPEC, rollout=replace(SPEC.rollout, margin=Margin(predictions=0.05)))
+
+
+def said(at: float, version: str, yes: int, no: int) -> tuple[Answered, ...]:
+    return tuple(Answered(at=at, version=version, answer=answer, n=n) for answer, n in (("true", yes), ("false", no)))
+
+
+@pytest.mark.parametrize("positive", [None, True])
+@pytest.mark.parametrize(("yes", "verdict"), [(40, "fail"), (20, "insufficient"), (23, "insufficient"), (2, "fail")])
+def test_a_canary_that_answers_otherwise_is_taken_back_without_a_label(
+    positive: bool | None, yes: int, verdict: str
+) -> None:
+    """The champion says yes to one in five; up to five in a hundred more or fewer are let be."""
+    spec = replace(WATCHED, data=replace(SPEC.data, target=Target(column="y", positive=positive)))
+    run = Run(spec)
+    run.look()
+    for _ in range(20):
+        at = run.now.timestamp()
+        answers = said(at, "v1", 60, 240) + said(at, "v2", yes, 100 - yes)
+        run.look((300, 0), (100, 0), labels=Labels(answers=answers, cursor={}))
+    found = analyse(run.ledger, spec, STEP, run.now)
+    assert found is not None
+    predictions = evidence(run, "predictions", "answers")
+    assert predictions.verdict == verdict
+    assert (found.verdict == "fail") == (verdict == "fail")
+    if verdict == "fail":
+        assert found.summary == "other answers than the champion's: predictions"
+    assert not predictions.required
+    assert predictions.difference == pytest.approx(yes / 100 - 0.2 if positive else 0.2 - yes / 100)
+    assert ("true" if positive else "false") in predictions.text
+    assert read(write(run.ledger)) == run.ledger
+
+
+def test_answers_count_only_where_both_versions_have_traffic() -> None:
+    run = Run(replace(WATCHED, data=replace(SPEC.data, target=Target(column="y", positive=True))))
+    run.look(weight=0)
+    shadowed = run.now.timestamp()
+    run.look(weight=0)
+    run.look(weight=25)
+    live = run.now.timestamp()
+    moving = live - 5
+    answers = tuple(each for at in (shadowed, moving, live) for each in said(at, "v1", 5, 5) + said(at, "v2", 1, 1))
+    run.look(labels=Labels(answers=answers, cursor={}))
+    assert (evidence(run, "predictions", "answers").champion_n, run.ledger.parts[-1]) == (10, "predictions")
+    assert evidence(run, "predictions", "answers").canary_n == 2
+
+
+def test_predictions_never_pass_and_block_no_step() -> None:
+    run = Run(WATCHED)
+    for _ in range(4):
+        run.look((100_000, 0), (30_000, 0))
+    assert analyse(run.ledger, WATCHED, STEP, run.now).verdict == "pass"  # type: ignore[union-attr]
+    assert evidence(run, "predictions", "answers").verdict == "insufficient"
 
 
 def test_a_limit_that_comes_on_the_way_is_waited_for() -> None:
