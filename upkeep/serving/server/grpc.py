@@ -92,7 +92,7 @@ class Service(InferenceServicer):  # type: ignore[misc]
         except Exception as error:
             log.exception("request %s: the model failed", identity)
             code, words = StatusCode.INTERNAL, f"the model failed: {error}"
-        if self._payload_log is not None and document is not None:
+        if self._payload_log is not None and document is not None and VERSION_HEADER not in headers:
             put = self._payload_log.put
             put("request", identity, requested=requested, at=requested, body=orjson.dumps(document))
             if code is StatusCode.OK:

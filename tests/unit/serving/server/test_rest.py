@@ -231,6 +231,16 @@ def test_the_log_has_every_request_and_only_answers(folder: Path, tmp_path: Path
     assert len(events) == 4 and len(events[3].id) == 36, "an id that is no printable ASCII is replaced"
 
 
+def test_what_was_pinned_is_no_evidence_and_not_in_the_log(folder: Path, tmp_path: Path) -> None:
+    log = PayloadLog(tmp_path, service="flights-v2", namespace="models", version="v2")
+    door = make(folder, log=log)
+    assert call(door, V1, GOOD, headers={"ce-id": "probe", "x-upkeep-version": "v2"}).status == 200
+    call(door, V1, GOOD, headers={"ce-id": "live"})
+    log.close()
+    door._model.stop()
+    assert {event.id for event in read_events(tmp_path)} == {"live"}
+
+
 # --- whatever a client sends ---------------------------------------------------------------------------------------
 
 SCALARS = (
