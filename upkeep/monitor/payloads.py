@@ -22,7 +22,7 @@ from upkeep.data.kinds import Column, arrow_type, to_kind
 from upkeep.data.layout import layout
 from upkeep.data.read import local_path
 from upkeep.data.validate import label_text
-from upkeep.serving.payload import PROBE, Event, read_line
+from upkeep.serving.payload import Event, read_line
 from upkeep.spec.model import Label, ModelSpec, ObjectStore
 from upkeep.store import MissingObject, Store, open_store
 
@@ -209,8 +209,6 @@ class Answers:
 
     def add(self, request: Event, response: Event) -> None:
         """One answered request; its rows, if its bodies can be read."""
-        if request.id.startswith(PROBE):
-            return  # the controller's own: nobody asked
         said = _predictions(response.data, self.wanted.positive)
         if said is None:
             self.unreadable += 1

@@ -29,8 +29,6 @@ import orjson
 REQUEST: Final = "org.kubeflow.serving.inference.request"
 RESPONSE: Final = "org.kubeflow.serving.inference.response"
 
-PROBE: Final = "upkeep-probe-"
-"""What the ids of the controller's own requests begin with."""
 FLUSH_SECONDS = 0.1
 MOST_EVENTS = 20_000
 MOST_BYTES = 64 << 20

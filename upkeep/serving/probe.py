@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from upkeep.serving.cluster import Probe
 from upkeep.serving.manifests import VERSION_HEADER
-from upkeep.serving.payload import PROBE
 from upkeep.spec.model import ModelSpec
 
 
@@ -23,7 +21,7 @@ def ask(address: str, host: str, spec: ModelSpec, version: str, rows: Sequence[M
         answer = httpx.post(
             f"{address}/v1/models/{spec.name}:predict",
             json={"instances": [dict(row) for row in rows]},
-            headers={"host": host, VERSION_HEADER: version, "ce-id": f"{PROBE}{uuid.uuid4().hex}"},
+            headers={"host": host, VERSION_HEADER: version},
             timeout=spec.rollout.timeout + 1.0,
             trust_env=False,
         )

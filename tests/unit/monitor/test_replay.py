@@ -262,7 +262,6 @@ def test_the_analysis_reads_each_answer_once_with_a_label_or_without(tmp_path: P
         write_log(tmp_path, lines("early", [row("z", 9.0)], [True], at=NOON - timedelta(days=3)))
         write_log(tmp_path, lines("again", [row("a", 6.0)], [True], at=NOON + timedelta(seconds=1)))
         write_log(tmp_path, lines("two", [row("c", 6.0), row("d", 7.0)], [True, True], version="v2"))
-        write_log(tmp_path, lines("upkeep-probe-1", [row("e", 6.0)], [True], version="v2"))
     monitoring = replace(
         spec.monitoring,
         labels=spec.monitoring.labels if labelled else "",
