@@ -24,7 +24,7 @@ from upkeep.models.skops_file import resolve
 MODEL = "model.keras"
 _CONFIG, _METADATA, _WEIGHTS, _ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
 
-_OWN = ("upkeep>DateParts", "upkeep>Numbers", "upkeep>Replace")
+_OWN = ("upkeep>DateParts", "upkeep>Numbers", "upkeep>Replace", "upkeep>Tokens")
 _TRUSTED = {
     "keras": ("DTypePolicy", "DTypePolicyMap", "Functional", "Sequential"),
     "keras.dtype_policies": ("DTypePolicy", "DTypePolicyMap"),
@@ -92,7 +92,12 @@ def load(path: Path, *, allowed: Sequence[str] = ()) -> Any:
     check(path, allowed=allowed)
     where = Where(file=str(path))
     backend = keras(where)
-    import upkeep.models.keras_layers  # noqa: F401  # registers them
+    import upkeep.models.keras_layers  # registers them
+
+    if _reads_text(path):
+        import keras_hub  # noqa: F401  # registers its own
+
+        import upkeep.models.keras_text  # noqa: F401
 
     custom: dict[str, Any] = {}
     for name in allowed:
@@ -106,6 +111,45 @@ def load(path: Path, *, allowed: Sequence[str] = ()) -> Any:
             return backend.saving.load_model(path, custom_objects=custom, compile=False, safe_mode=True)
     except Exception as error:  # what a damaged file raises depends on where it is damaged
         raise _unreadable(where, f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
+def load_preset(folder: Path) -> tuple[Any, Any]:
+    """The backbone and the preprocessing layer for text in a KerasHub preset folder; nothing is ever downloaded.
+
+    Raises :class:`ModelError` when it holds no such two, or anything that is not trusted; then nothing was built.
+    """
+    where = Where(file=str(folder))
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".json":
+            try:
+                refused = _untrusted(json.loads(path.read_bytes()), ())
+            except ValueError as error:
+                raise _unreadable(where, f"{path.name}: {error}") from error
+            if refused:
+                raise _refused(where, f"the preset holds what is not trusted: {', '.join(refused)}")
+        elif path.suffix == ".h5":
+            _check_weights(path.read_bytes(), where)
+    keras(where)
+    try:
+        with quiet():
+            import keras_hub
+
+            models = keras_hub.models
+            return (
+                models.Backbone.from_preset(str(folder)),
+                models.TextClassifierPreprocessor.from_preset(str(folder)),
+            )
+    except Exception as error:  # what a damaged preset raises depends on where it is damaged
+        raise ModelError(
+            f"this is no KerasHub preset of a text model ({type(error).__name__}: {str(error)[:200]})",
+            where=where,
+            fix="write backbone and preprocessor there with save_to_preset",
+        ) from error
+
+
+def _reads_text(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return b"keras_hub" in archive.read(_CONFIG)
 
 
 def check(path: Path, *, allowed: Sequence[str] = ()) -> None:
@@ -125,10 +169,14 @@ def check(path: Path, *, allowed: Sequence[str] = ()) -> None:
         raise _refused(where, f"the archive holds {', '.join(strange) or 'a name twice'}, which no .keras file does")
     if isinstance(config, dict):
         config.pop("compile_config", None)  # not read: models are loaded without it
-    refused = sorted({found for node in _nodes(config) if (found := _refuse(node, allowed))})
+    refused = _untrusted(config, allowed)
     if refused:
         raise _refused(where, f"the model holds what is not trusted: {', '.join(refused)}")
     _check_weights(weights, where)
+
+
+def _untrusted(config: Any, allowed: Sequence[str]) -> list[str]:
+    return sorted({found for node in _nodes(config) if (found := _refuse(node, allowed))})
 
 
 def _known_entry(name: str) -> bool:

@@ -717,6 +717,7 @@ def _fine_tunes(c: _Context) -> Iterator[Problem]:
             path: tuple[str | int, ...] = ("candidates", index)
             yield from _tensorflow(c, path)
             yield from _base(c, candidate, path)
+            yield from _text(c, candidate, path)
             yield from _trained_layers(c, candidate, path)
             if candidate.optimizer.momentum is not None and candidate.optimizer.kind != "sgd":
                 yield c.error(
@@ -781,6 +782,16 @@ def _base(c: _Context, candidate: FineTune, path: tuple[str | int, ...]) -> Iter
         yield c.error(
             "there is a base, so no network from nothing is built", "remove `network`, or `base`", *path, "network"
         )
+
+
+def _text(c: _Context, candidate: FineTune, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    texts = c.spec.data.features.categorical
+    if candidate.text and candidate.base in ("", "champion"):
+        yield c.error("only a KerasHub preset reads a text", "name the preset as `base`", *path, "text")
+    elif candidate.text and candidate.text not in texts:
+        meant = nearest(candidate.text, texts)
+        fix = f"did you mean `{meant}`?" if meant else "list it under `data.features.categorical`"
+        yield c.error(f"`{candidate.text}` is no categorical feature", fix, *path, "text")
 
 
 def _trained_layers(c: _Context, candidate: FineTune, path: tuple[str | int, ...]) -> Iterator[Problem]:

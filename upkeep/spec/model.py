@@ -550,11 +550,13 @@ class FineTune:
     strategy: Literal["fine_tune"]
     """Fine-tune a network."""
     base: str = ""
-    """A ``.keras`` file or a model folder by path or s3:// address, or ``champion``: that one, where it is a network.
-    Without it: a ``network`` from nothing. Once it has a state of its own, a candidate goes on from there; with
-    ``champion``, from the champion each time."""
+    """A ``.keras`` file, a model folder or a KerasHub preset folder, by path or s3:// address, or ``champion``: that
+    one, where it is a network. Without it: a ``network`` from nothing. Once it has a state of its own, a candidate
+    goes on from there; with ``champion``, from the champion each time."""
     digest: str = ""
-    """The base's SHA-256: of the file, or of the model folder as ``upkeep`` names it. Needed for a path or address."""
+    """The base's SHA-256: of the file, or of the folder as ``upkeep`` names it. Needed for a path or address."""
+    text: str = ""
+    """With a KerasHub preset: the categorical column that it reads as text. The other columns come in beside it."""
     network: Network | None = None
     """The network where there is no base, or no champion yet."""
     train: Annotated[

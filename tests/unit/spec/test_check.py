@@ -166,6 +166,8 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("champion pinned", network(base="champion", digest="a" * 64), "candidates[0].digest", "nothing to pin"),
     ("no digest", network(base="base.keras", digest="abc"), "candidates[0].digest", "no SHA-256"),
     ("base and network", network(base="b.keras", digest="a" * 64, network={}), "candidates[0].network", "no network from nothing"),
+    ("text without preset", network(base="champion", text="carrier"), "candidates[0].text", "only a KerasHub preset"),
+    ("no text", network(base="b", digest="a" * 64, text="carier"), "candidates[0].text", "no categorical feature"),
     ("train twice", network(base="champion", train={"last": 1, "lora": {}}), "candidates[0].train", "different things"),
     ("frozen start", network(train={"last": 1}), "candidates[0].train", "must learn whole"),
     ("unfreeze adapters", network(base="champion", train={"lora": {}}, unfreeze=2), "candidates[0].unfreeze", "nothing to unfreeze"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from upkeep.data.kinds import Column
-from upkeep.errors import IntegrityError, ModelError, Where
+from upkeep.errors import IntegrityError, ModelError, SpecError, Where
 from upkeep.models import keras_feed, keras_file
 from upkeep.models.digest import folder_digest
 from upkeep.models.folder import read_manifest
@@ -21,20 +21,33 @@ from upkeep.models.manifest import MANIFEST
 from upkeep.spec.model import FineTune, Label
 from upkeep.store import open_store
 from upkeep.training.fit import candidate_field
+from upkeep.training.keras.features import FeatureSettings
 from upkeep.training.keras.layers import weighted
-from upkeep.training.keras.network import head
+from upkeep.training.keras.network import build_on_text, head
 from upkeep.training.task import TrainingTask
 
 
-def open_base(task: TrainingTask, notes: list[str]) -> Any:
+def open_base(task: TrainingTask, notes: list[str], fit: Callable[[], FeatureSettings]) -> Any:
     """The candidate's base as a ``keras.Model`` that takes raw columns and answers with the data's classes.
 
-    A base that answers other classes gets a new layer to answer with. Raises :class:`IntegrityError` when the bytes
+    A base that answers other classes gets a new layer to answer with; so does a KerasHub preset, which reads the text
+    beside the other columns, fitted by ``fit``. Raises :class:`IntegrityError` when the bytes
     are not the digest's, :class:`ModelError` when it is no such model.
     """
     assert isinstance(task.candidate, FineTune)
     with _fetched(task) as path:
-        return _opened(path, task, notes)
+        if not path.is_dir() or (path / MANIFEST).is_file():
+            return _opened(path, task, notes)
+        if not task.candidate.text:
+            raise SpecError(
+                "the base is a folder without manifest.json, so a KerasHub preset, and no column is named to read",
+                where=Where(field=f"{candidate_field(task)}.text"),
+                fix="add `text:` with the column of the text",
+            )
+        classes = len(task.prepared.summary.classes)
+        return build_on_text(
+            task.candidate.text, *keras_file.load_preset(path), task.columns, fit(), classes, seed=task.seed
+        )
 
 
 def open_champion(task: TrainingTask, folder: Path, notes: list[str]) -> Any | None:
@@ -147,11 +160,11 @@ def _download(address: str, to: Path, task: TrainingTask) -> Path:
     store = open_store(address, task.spec.object_store, make=False)
     for entry in store.list():
         store.get_to(entry.key, to / last / entry.key)
-    if not (to / last / MANIFEST).is_file():
+    if not any((to / last / name).is_file() for name in (MANIFEST, "config.json")):
         raise ModelError(
             f"there is no base at {address}",
             where=Where(field=f"{candidate_field(task)}.base"),
-            fix="name a .keras file or a model folder",
+            fix="name a .keras file, a model folder or a KerasHub preset folder",
         )
     return to / last
 

@@ -61,7 +61,9 @@ def fine_tune(task: TrainingTask, notes: list[str], state_out: Path) -> Tuned:
     assert isinstance(task.candidate, FineTune)
     require_tensorflow(task)
     candidate = task.candidate
-    settings = settings_digest(task, [candidate.base, candidate.digest, asdict(candidate.network or Network())])
+    settings = settings_digest(
+        task, [candidate.base, candidate.digest, candidate.text, asdict(candidate.network or Network())]
+    )
     model, state, learned = _begin(task, settings, notes)
     warm = model is not None
     trials: tuple[Trial, ...] = ()
@@ -325,7 +327,9 @@ def _learn(
 
 
 def seed_all(task: TrainingTask, lesson: Lesson) -> None:
-    """Seed what Keras draws by itself: adapters, and layers of a base without a seed of their own."""
+    """Seed what Keras draws by itself (adapters, layers of a base without a seed of their own), and let it number the
+    layers it names itself from the start: neither may depend on what this process did before."""
+    keras().utils.clear_session(free_memory=False)
     keras().utils.set_random_seed((task.seed * 1000 + lesson.choice.salt) % 2**31)
 
 
@@ -339,7 +343,7 @@ def _start(task: TrainingTask, lesson: Lesson, notes: list[str]) -> Any:
         elif (model := open_champion(task, folder, notes)) is not None:
             return model
     elif candidate.base:
-        return open_base(task, notes)
+        return open_base(task, notes, functools.partial(_features, task, lesson))
     features = _features(task, lesson)
     return build(
         task.columns,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from upkeep.data.kinds import Column
+from upkeep.errors import ModelError
 from upkeep.models.keras_feed import DTYPES, input_name
 from upkeep.models.keras_runtime import keras
 from upkeep.spec.model import Network
@@ -33,6 +34,43 @@ def build(columns: Sequence[Column], features: FeatureSettings, classes: int, ne
         if network.dropout:
             hidden = K.layers.Dropout(network.dropout, seed=seed * 1000 + number, name=f"dropout_{number}")(hidden)
     answers = head(hidden, classes, seed=seed)
+    return K.Model({input_name(name): tensor for name, tensor in inputs.items()}, answers, name="network")
+
+
+def build_on_text(
+    text: str,
+    backbone: Any,
+    preprocessor: Any,
+    columns: Sequence[Column],
+    features: FeatureSettings,
+    classes: int,
+    *,
+    seed: int,
+) -> Any:
+    """A ``keras.Model`` that reads the column ``text`` by a KerasHub backbone, beside the other columns, and answers by
+    one layer on top. Raises :class:`ModelError` where the preset's tokenizer is of a kind that cannot be kept."""
+    from upkeep.models.keras_text import tokens_of
+
+    K = keras()
+    inputs = {c.name: K.Input((1,), name=input_name(c.name), dtype=DTYPES[c.kind]) for c in columns}
+    others = [column for column in columns if column.name != text]
+    try:
+        tokens = tokens_of(preprocessor, "tokens")
+    except AttributeError as error:
+        raise ModelError(
+            f"the preset's tokenizer, a {type(preprocessor.tokenizer).__name__}, cannot be kept inside a model",
+            fix="choose a preset with word pieces (BERT) or byte pairs (RoBERTa)",
+        ) from error
+    given = tokens(inputs[text])
+    read = backbone(given)
+    if isinstance(read, dict):
+        read = read["pooled_output"] if "pooled_output" in read else read["sequence_output"]
+    if len(read.shape) == 3:
+        read = K.layers.GlobalAveragePooling1D(name="pooled")(read, mask=given["padding_mask"])
+    if others:
+        beside = _features(others, inputs, features, Network(), seed)
+        read = K.layers.Concatenate(name="text_and_features")([read, beside])
+    answers = head(read, classes, seed=seed)
     return K.Model({input_name(name): tensor for name, tensor in inputs.items()}, answers, name="network")
 
 
