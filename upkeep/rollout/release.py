@@ -273,6 +273,8 @@ def plan_release(
             "pending_other",
             f"the rollout of {other} is under way ({state.phase}, {state.weight} %); --supersede would replace it",
         )
+    if state.direct:
+        return _nothing("pending_other", f"a person goes back to {other}, and no update comes between")
     if state.phase != "pending":
         return _nothing(
             "pending_other", f"the rollout of {other} is past pending ({state.phase}, {state.weight} %): end it first"

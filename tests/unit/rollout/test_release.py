@@ -271,6 +271,17 @@ def test_races_end(memory: Any, put: Any, version: Make) -> None:
     assert len(waited) == 2
 
 
+def test_no_update_supersedes_a_persons_way_back(spec: ModelSpec, memory: Any, version: Make) -> None:
+    propose(spec, version(2), expected_champion=None, repository=memory)
+    propose(spec, version(3), expected_champion="v2", repository=memory)
+    stands = read_release(spec, memory.read("main", FOLDER))
+    assert stands is not None
+    back = replace(stands, state=replace(stands.state, direct=True))
+    plan = plan_release(spec, back, version(4), expected_champion="v2", supersede=True, lines=(), now=NOW)
+    assert (plan.outcome, plan.changes) == ("pending_other", {})
+    assert plan.reason == "a person goes back to v3, and no update comes between"
+
+
 @pytest.mark.parametrize("supersede", [False, True])
 def test_two_updates_at_once_through_real_git(spec: ModelSpec, version: Make, supersede: bool) -> None:
     assert propose(spec, version(1), expected_champion=None).outcome == "first"
