@@ -10,7 +10,7 @@ from upkeep.report import rollout_plots
 from upkeep.report.render import render
 from upkeep.report.rollout_view import RolloutsView, RolloutView
 
-METRICS = ("errors", "latency", "accuracy", "pairs")
+METRICS = ("errors", "latency", "accuracy", "accuracy (live)")
 
 PHASE_WORDS = {
     "idle": "No rollout",
@@ -48,10 +48,15 @@ def rollout_page(view: RolloutsView) -> str:
 def _parts(view: RolloutView) -> RolloutParts:
     seen = {look.metric for look in view.looks}
     metrics = [name for name in METRICS if name in seen] + sorted(seen - set(METRICS))
-    limits = {(each.metric, each.slice): each for each in (view.analysis.metrics if view.analysis else ())}
+    measured = view.analysis.metrics if view.analysis else ()
+    limits = {
+        each.metric if each.unit != "labels" else f"{each.metric} (live)": each
+        for each in measured
+        if not each.slice and each.unit != "readings"
+    }
     drawn = []
     for metric in metrics:
-        found = limits.get((metric, ""))
+        found = limits.get(metric)
         fail_at, pass_at = (found.fail_at, found.pass_at) if found else (None, None)
         drawn.append(
             (
