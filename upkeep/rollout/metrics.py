@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, get_args
 
 from upkeep.errors import OutsideError, Where
 from upkeep.rollout.state import Phase
 from upkeep.rollout.watch import Report
+
+TROUBLES = ("brake", "cluster", "counters", "labels", "probe", "refresh", "registry", "release", "store", "webhook")
+"""Kinds of what a look may not be able to read or do."""
 
 
 class Metrics:
@@ -33,7 +37,7 @@ class Metrics:
             return
         self._looks.labels(model, "done").inc()
         self._last.labels(model).set(report.at.timestamp())
-        for kind in ("brake", "cluster", "counters", "labels", "probe", "refresh", "registry", "release", "webhook"):
+        for kind in TROUBLES:
             self._troubles.labels(model, kind).set(kind in told.troubles)
         state = told.state
         if state is None:
@@ -44,8 +48,12 @@ class Metrics:
             self._phase.labels(model, phase).set(phase == state.phase)
         self._weight.labels(model).set(state.weight)
         self._agrees.labels(model).set(told.agrees)
-        if told.analysis is not None and told.analysis.e_rollback is not None:
-            self._evidence.labels(model).set(told.analysis.e_rollback)
+        analysis = told.analysis if state.canary else None
+        if analysis is not None and analysis.e_rollback is not None:
+            self._evidence.labels(model).set(analysis.e_rollback)
+        else:
+            with suppress(KeyError):
+                self._evidence.remove(model)
 
     def serve(self, port: int) -> None:
         """On 127.0.0.1, until the process ends. Raises :class:`OutsideError` when the port is taken."""

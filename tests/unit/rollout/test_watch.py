@@ -205,3 +205,8 @@ def test_own_metrics(one: Worlds) -> None:
     assert value("upkeep_rollout_phase", {"model": "flight-delays", "phase": "step"}) == 0
     assert value("upkeep_rollout_commits_total", {"model": "flight-delays", "phase": "step"}) == 1
     assert value("upkeep_rollout_traffic_agrees", {"model": "flight-delays"}) == 1
+    assert value("upkeep_rollout_e_rollback", {"model": "flight-delays"}) is None, "of a rollout that is over"
+    told = one.reports[-1].told
+    assert told is not None
+    metrics.observe(replace(one.reports[-1], told=replace(told, troubles={"store": "the disk is full"})))
+    assert value("upkeep_rollout_troubles", {"model": "flight-delays", "kind": "store"}) == 1
