@@ -55,7 +55,8 @@ def requests(data: Path, log: Path, *more: str) -> Iterator[None]:
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(timeout=60)
-    print("\n".join(log.read_text().splitlines()[-8:]))
+    told = [line for line in log.read_text().splitlines() if " sent, " in line]
+    print(f"requests: {told[-1]}" if told else "no request was sent")
 
 
 def updates() -> None:
