@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,14 @@ def test_a_rollout_that_nobody_measured_says_so() -> None:
     assert "Pass" not in page
     assert "a person’s word" in page
     assert "Labels could not be read" in page
+
+
+def test_a_canary_that_no_user_met_is_told_so() -> None:
+    view = VIEWS["rollouts"]
+    bad = view.rollouts[0]
+    unmet = replace(bad, traffic=tuple(replace(each, requests=0, failed=0, slow=0) for each in bad.traffic))
+    assert f"No user met {bad.canary}." in rollout_page(replace(view, rollouts=(unmet,)))
+    assert "No user met" not in rollout_page(view)
 
 
 def test_without_rollouts() -> None:
