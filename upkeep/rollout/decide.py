@@ -291,7 +291,11 @@ def _conflict(look: _Look) -> Decision | None:
     if state.phase in ("pending", "shadow", "step"):
         foreign = shares.keys() - state.weights.keys()
         if foreign or state.champion.version not in shares:
-            return look.stop("paused", f"the champion {state.champion.version} does not serve: live: {_words(shares)}")
+            # whoever moved the traffic: a canary that fails goes back, if there is somebody to go back to
+            if state.weight and (failed := _failed(look, look.seen.analysis)):
+                return failed
+            reason = f"the champion {state.champion.version} does not serve: live: {_words(shares)}"
+            return look.stop("paused" if foreign else "held", reason)
     return None
 
 
@@ -448,8 +452,9 @@ def _failed(look: _Look, analysis: Analysis | None) -> Decision | None:
     """Back, if the evidence says so and somebody is there to go back to."""
     if analysis is None or analysis.verdict != "fail":
         return None
-    if look.state.weight == 100 and not _warm(look):
-        champion = look.state.champion.version
+    champion = look.state.champion.version
+    alone = look.state.weight == 100 or (look.shares is not None and champion not in look.shares)
+    if alone and not _warm(look):
         text = f"{look.canary.version} fails, and {champion} is not ready to take the traffic back: {analysis.summary}"
         return look.wait(f"{champion} to be ready", None, look.event("problem", text, "nobody"))
     return look.take_back(analysis.summary, analysis)

@@ -24,7 +24,7 @@ Kind = Literal["proposed", "moved", "promoted", "rolled_back", "held", "paused",
 SIGNATURE = "X-Upkeep-Signature"
 DELIVERY = "X-Upkeep-Delivery"
 ATTEMPTS = 3
-TIMEOUT = 5.0
+TIMEOUT = 1.5
 """Seconds that one attempt may take."""
 
 
@@ -127,7 +127,7 @@ def poster(environ: Mapping[str, str], sleep: Callable[[float], None] = time.sle
             except OutsideError as error:
                 if not error.retry or attempt == ATTEMPTS:
                     raise
-                sleep(0.5 * 2**attempt)
+                sleep(0.25 * 2**attempt)
 
     return post
 

@@ -391,13 +391,38 @@ def test_a_brake_without_its_commit_is_finished() -> None:
 # --- conflicts, clocks ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weights", [{"v13": 100}, {"v9": 100}, {"v12": 50, "v9": 50}])
-def test_traffic_that_nobody_committed_pauses(weights: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("weights", "phase"), [({"v13": 100}, "held"), ({"v9": 100}, "paused"), ({"v12": 50, "v9": 50}, "paused")]
+)
+def test_traffic_that_nobody_committed_stops_the_rollout(weights: dict[str, int], phase: str) -> None:
     begin = state("step", 25, 2)
     assert decide(PLAN, begin, good(begin, 59, live=live(weights, 59)), at(59)).state == begin
     decision = decide(PLAN, begin, good(begin, 60, live=live(weights, 60)), at(60))
-    assert (decision.state.phase, decision.state.came_from) == ("paused", "step")
+    assert (decision.state.phase, decision.state.came_from) == (phase, "step")
     assert "v12 does not serve" in decision.state.reason
+
+
+def test_a_fail_counts_whoever_moved_the_traffic() -> None:
+    """The champion fell away and came again, and the canary fails all the while: it goes back as soon as it can."""
+    begin = state("step", 25, 2)
+    down = {"v12": service("v12", ready=False), "v13": service("v13")}
+    away = good(begin, 61, "fail", live=live({"v13": 100}, 61, services=down))
+    waits = decide(PLAN, begin, away, at(61))
+    assert waits.state == begin
+    assert {each.kind for each in waits.events} == {"problem"}
+    warm = good(begin, 62, "fail", live=live({"v13": 100}, 62))
+    assert went(decide(PLAN, begin, warm, at(62))) == ("rolling_back", 0, 2)
+    foreign = good(begin, 61, "fail", live=live({"v12": 50, "v9": 50}, 61))
+    assert went(decide(PLAN, begin, foreign, at(61))) == ("rolling_back", 0, 2)
+    # and where it was held before the evidence was in
+    held = decide(PLAN, begin, good(begin, 60, live=live({"v13": 100}, 60, services=down)), at(60)).state
+    assert held.phase == "held"
+    assert (
+        decide(PLAN, held, good(held, 120, "fail", live=live({"v13": 100}, 120, services=down)), at(120)).state == held
+    )
+    back = decide(PLAN, held, good(held, 130, "fail", live=live(held.weights, 130)), at(130))
+    assert went(back) == ("rolling_back", 0, 2)
+    assert back.brake == {"v12": 100, "v13": 0}
 
 
 def test_a_clock_that_went_back_moves_nothing() -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def stop(folder: Folder) -> list[str]:
     pid = folder.daemon()
     if pid is not None and (began := started(pid)):
         daemon = Identity(pid=pid, started=began)
-        os.kill(pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended by itself just now
+            os.kill(pid, signal.SIGTERM)
         end = time.monotonic() + _DAEMON_SECONDS
         while daemon.alive:
             if time.monotonic() > end:

@@ -99,9 +99,11 @@ class Folder:
             self.wake.write_text(str(time.time_ns()))
 
     def read_brake(self, model: str) -> dict[str, int] | None:
-        """The forced weights; None: nothing is forced."""
-        brake = read_json(self.brakes / f"{model}.json")
-        return {str(version): int(weight) for version, weight in brake["weights"].items()} if brake else None
+        """The forced weights; None: nothing is forced, or the file makes no sense."""
+        weights = (read_json(self.brakes / f"{model}.json") or {}).get("weights")
+        if not isinstance(weights, dict) or not all(isinstance(weight, int) for weight in weights.values()):
+            return None
+        return {str(version): weight for version, weight in weights.items()}
 
     def write_brake(self, model: str, weights: Mapping[str, int] | None) -> None:
         path = self.brakes / f"{model}.json"
