@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from upkeep.cli.main import output_option, spec_option, specs_option
-from upkeep.cli.show import console, show_json, table
+from upkeep.cli.show import console, show_error, show_json, table
 
 _folder_option = click.option(
     "--folder",
@@ -63,10 +63,18 @@ def status(spec_path: str, folder: str | None, watch: bool, output: str) -> None
       upkeep status --output json
     """
     from upkeep import api
+    from upkeep.errors import OutsideError
 
     before: Any = None
     while True:
-        now = api.cluster_status(spec_path, folder=folder)
+        try:
+            now = api.cluster_status(spec_path, folder=folder)
+        except OutsideError as error:
+            if not watch:
+                raise
+            show_error(error, as_json=output == "json")
+            time.sleep(0.5)
+            continue
         if now != before:
             if output == "json":
                 show_json(now)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from upkeep.cli.main import output_option, spec_option, specs_option
-from upkeep.cli.show import COLOURS, SIGNS, console, hanging, show_json, table
+from upkeep.cli.show import COLOURS, SIGNS, console, hanging, show_error, show_json, table
 
 if TYPE_CHECKING:
     from upkeep.api import RolloutStatus
@@ -45,10 +45,18 @@ def status(spec_path: str, watch: bool, output: str) -> None:
       upkeep rollout status --watch
     """
     from upkeep import api
+    from upkeep.errors import OutsideError
 
     before: Any = None
     while True:
-        found = api.rollout_status(spec_path)
+        try:
+            found = api.rollout_status(spec_path)
+        except OutsideError as error:
+            if not watch:
+                raise
+            show_error(error, as_json=output == "json")
+            time.sleep(REDRAW)
+            continue
         if found != before:
             if output == "json":
                 show_json(found)
@@ -98,6 +106,8 @@ def _show_status(found: RolloutStatus) -> None:
                 _against(each.e_pass, each.pass_at),
             )
         out.print(rows)
+        out.print("[dim]e fail: evidence that the canary is worse / what takes it back. e pass: that it is not[/]")
+        out.print("[dim]worse by more than is allowed at this step / what passes.[/]")
 
 
 def _place(found: RolloutStatus) -> str:
