@@ -43,7 +43,7 @@ fire: setup ## rollouts on the real one-machine cluster, three steps, 200 reques
 	@UPKEEP_FIRE_RATE=200 UPKEEP_FIRE_STEPS="5%, 25%, 50%" $(BIN)/python -m pytest tests/e2e/test_rollout_fire.py -q
 
 test-tensorflow: setup-tensorflow ## the networks' tests (make test skips them where TensorFlow is not installed)
-	@$(BIN)/python -m pytest -q tests/tensorflow tests/contract/test_strategies.py
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/tensorflow tests/contract/test_strategies.py
 
 check: setup ## style, types, import direction, locks
 	@$(BIN)/ruff check .

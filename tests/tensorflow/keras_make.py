@@ -18,6 +18,8 @@ FEATURES = Features(numeric=("size", "weight"), categorical=("colour", "flag"), 
 PLAIN = Preprocess()
 COLUMNS = (Column(name="size", kind="numeric"), Column(name="colour", kind="categorical"))
 
+OTHER_COLUMNS = (*COLUMNS, Column(name="age", kind="numeric"))
+
 
 def manifest(classes: tuple[Any, ...] = ("no", "yes")) -> Manifest:
     return Manifest(format="keras", columns=COLUMNS, classes=classes, positive=None, libraries={})

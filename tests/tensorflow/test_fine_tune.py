@@ -136,6 +136,22 @@ def test_from_the_champion_and_taught_by_it(tmp_path: Path) -> None:
     assert apart[0.99] < apart[0.01]
 
 
+def test_a_champion_of_other_columns_or_kind_is_left_alone(tmp_path: Path) -> None:
+    save_keras(tmp_path / "other", make.network(), replace(make.manifest(), columns=make.OTHER_COLUMNS))
+    members = {"champion": tmp_path / "other"}
+    candidate = make.tuned(base="champion", network=Network(hidden=(4,)), distill=Distill(), epochs=1)
+    result = run(make.task(tmp_path, candidate, members=members), tmp_path)
+    assert [note for note in result.notes if "age" in note and "started from nothing" in note]
+    assert [note for note in result.notes if "age" in note and "labels alone" in note]
+
+
+def test_a_teacher_may_take_columns_that_the_base_does_not(tmp_path: Path) -> None:
+    run(make.task(tmp_path, make.tuned(epochs=1)), tmp_path / "champion")
+    members = {"champion": tmp_path / "champion" / "model"}
+    candidate = make.tuned(**pinned(tmp_path, make.network()), distill=Distill(), epochs=1)
+    assert run(make.task(tmp_path, candidate, members=members), tmp_path / "next").curve
+
+
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_learns_and_is_kept_in_float32(tmp_path: Path, precision: Any) -> None:
     result = run(make.task(tmp_path, make.tuned(precision=precision, epochs=6)), tmp_path)

@@ -475,6 +475,20 @@ class TestRecords:
         assert registry.put_state("online", tmp_path / "1") == one  # back to an older one is a step like any other
         assert registry.latest_state("online") == one
 
+    def test_checkpoints(self, registry: Registry, store: Store) -> None:
+        assert registry.get_checkpoint("net") is None
+        registry.put_checkpoint("net", b"half way")
+        registry.put_checkpoint("net", b"further")
+        assert registry.get_checkpoint("net") == b"further"
+        assert registry.get_checkpoint("other") is None
+        assert registry.sweep(datetime.now(UTC), DAY) == ()
+        assert "m/checkpoints/net.npz" in registry.sweep(LATER, DAY)
+        assert registry.get_checkpoint("net") is None
+        registry.put_checkpoint("net", b"again")
+        registry.drop_checkpoint("net")
+        registry.drop_checkpoint("net")
+        assert registry.get_checkpoint("net") is None
+
     def test_a_state_is_there_whole_or_not(self, tmp_path: Path) -> None:
         one, two = model_folder(tmp_path / "1", "one"), model_folder(tmp_path / "2", "two")
         error = OutsideError("gone")

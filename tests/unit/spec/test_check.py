@@ -375,3 +375,12 @@ def test_a_name_that_the_spec_takes_fits_kubernetes_labels(tmp_path: Path, lengt
         with pytest.raises(SpecError, match="longer than 40") as caught:
             load_checked(path, {})
         assert caught.value.problems[0].where.field == "metadata.name"
+
+
+def test_a_network_without_tensorflow_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tensorflow" else object())
+    (problem,) = found(spec(**network()), imports=True)
+    assert (problem.where.field, problem.severity) == ("candidates[0].strategy", "error")
+    assert problem.where.line
+    assert problem.fix == "pip install 'upkeep[tensorflow]'"
+    assert found(spec(**network())) == []  # a rollout needs no TensorFlow

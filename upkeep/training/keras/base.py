@@ -51,11 +51,24 @@ def open_base(task: TrainingTask, notes: list[str], fit: Callable[[], FeatureSet
 
 
 def open_champion(task: TrainingTask, folder: Path, notes: list[str]) -> Any | None:
-    """The champion as :func:`open_base` gives it; None where it is no network, and a note says so."""
-    if read_manifest(folder).format != "keras":
-        notes.append("the champion is no network: it started from nothing")
+    """The champion as :func:`open_base` gives it; None where it cannot be gone on from, and a note says why."""
+    why = "is no network" if read_manifest(folder).format != "keras" else unlike(task, folder, classes=False)
+    if why:
+        notes.append(f"the champion {why}: it started from nothing")
         return None
     return _opened(folder, task, notes)
+
+
+def unlike(task: TrainingTask, folder: Path, *, classes: bool = True) -> str:
+    """Why the model in ``folder`` cannot be asked these rows, or (``classes``) answers otherwise; else nothing."""
+    manifest = read_manifest(folder)
+    there = {column.name: column.kind for column in task.columns}
+    strange = [column.name for column in manifest.columns if there.get(column.name) != column.kind]
+    if strange:
+        return f"takes other columns ({', '.join(strange)})"
+    if classes and _keys(manifest.classes) != _keys(task.prepared.summary.classes):
+        return "answers with other classes"
+    return ""
 
 
 def _opened(path: Path, task: TrainingTask, notes: list[str]) -> Any:

@@ -21,14 +21,14 @@ from upkeep import records
 from upkeep.data.split import TRAIN
 from upkeep.errors import SpecError, UpkeepError, Where
 from upkeep.models import keras_feed, keras_file
-from upkeep.models.folder import load
+from upkeep.models.folder import folder_digest, load
 from upkeep.models.keras_file import MODEL
 from upkeep.models.keras_folder import KerasPredictor
 from upkeep.models.keras_runtime import FIX, installed, keras, quiet
 from upkeep.models.manifest import Predictor
 from upkeep.spec.model import FineTune, Network, Search
 from upkeep.training.fit import candidate_field, telling
-from upkeep.training.keras.base import describe, open_base, open_champion
+from upkeep.training.keras.base import describe, open_base, open_champion, unlike
 from upkeep.training.keras.features import fit_features
 from upkeep.training.keras.layers import close_all, open_layers, weighted
 from upkeep.training.keras.lesson import Choice, Lesson, Scan, among, scan
@@ -364,11 +364,10 @@ def _teacher(task: TrainingTask, notes: list[str]) -> Predictor | None:
     if folder is None:
         notes.append("there is no champion to learn from: it learned from labels alone")
         return None
-    teacher = load(folder, allowed=task.spec.estimators)
-    if teacher.manifest.classes != task.prepared.summary.classes:
-        notes.append("the champion answers with other classes: it learned from labels alone")
+    if why := unlike(task, folder):
+        notes.append(f"the champion {why}: it learned from labels alone")
         return None
-    return teacher
+    return load(folder, allowed=task.spec.estimators)
 
 
 def _class_weights(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -386,15 +385,13 @@ def _set_precision(model: Any, precision: str) -> None:
 
 
 def _identity(task: TrainingTask, settings: str, found: Scan) -> str:
-    keys = records.digest(found.keys.tobytes())
-    return records.digest(
-        records.to_json([settings, keys, found.new, describe_all(task), task.prepared.summary.dataset, task.seed])
-    )
-
-
-def describe_all(task: TrainingTask) -> dict[str, Any]:
+    """Names a training: a checkpoint of any other is not gone on from."""
     assert isinstance(task.candidate, FineTune)
-    return describe(task.candidate)
+    keys = records.digest(found.keys.tobytes())
+    members = {name: folder_digest(folder) for name, folder in task.members.items()}
+    dataset = task.prepared.summary.dataset
+    parts = [settings, keys, found.new, describe(task.candidate), members, dataset, task.seed]
+    return records.digest(records.to_json(parts))
 
 
 def _predictor(task: TrainingTask, model: Any) -> KerasPredictor:

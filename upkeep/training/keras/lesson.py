@@ -103,8 +103,9 @@ class Lesson:
 
     @property
     def names(self) -> list[str]:
+        columns = self.prepared.summary.columns if self.teacher else self.columns  # a teacher may take others
         own = [self.prepared.summary.target, "_group", "_row"]
-        return list(dict.fromkeys([*(column.name for column in self.columns), *own]))
+        return list(dict.fromkeys([*(column.name for column in columns), *own]))
 
     def batches(self, periods: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The rows that teach, in the order they stand."""
