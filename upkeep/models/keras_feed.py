@@ -91,12 +91,6 @@ def tensors(given: Parts) -> dict[str, Any]:
     return out
 
 
-def input_signature(columns: Sequence[Column]) -> dict[str, Any]:
-    """The ``tf.TensorSpec`` of each of :func:`tensors`; a model that takes another float casts it."""
-    tf = tensorflow()
-    return {input_name(column.name): tf.TensorSpec((None, 1), DTYPES[column.kind]) for column in columns}
-
-
 def signature(columns: Sequence[Column]) -> dict[str, Any]:
     """The ``tf.TensorSpec`` of each of :func:`parts`."""
     tf = tensorflow()

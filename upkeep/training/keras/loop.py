@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from upkeep.data.kinds import Column
 from upkeep.errors import ModelError, Where
 from upkeep.models import keras_feed
 from upkeep.models.keras_runtime import keras, tensorflow
@@ -137,23 +136,21 @@ class _Training:
         only_last(self.model, self.opened, stage)
         self.optimizer = make_optimizer(self.settings)
         self.optimizer.build(self.model.trainable_variables)
-        self._step = _compile(self.model, self.optimizer, self.settings, self.lesson.columns)
+        self._step = _compile(self.model, self.optimizer, self.settings)
 
     def run_epoch(self) -> Any:
         """One step at a time."""
         tf = tensorflow()
         position = self.position
-        batches = self.lesson.dataset(position.epoch, self.schedule.batch_rows, skip=position.step)
+        batches = iter(self.lesson.dataset(position.epoch, self.schedule.batch_rows, skip=position.step))
+        left = min(self.schedule.per_epoch - position.step, self.schedule.steps - position.steps)
         waiting: list[Any] = []
         try:
-            for inputs, codes, weights, taught in batches:
-                if position.steps >= self.schedule.steps:
-                    break
+            for _ in range(left):
                 rate = rate_at(position.steps, self.schedule.steps, self.settings.optimizer)
-                waiting.append(self._step(inputs, codes, weights, taught, tf.constant(rate, tf.float32)))
+                waiting.append(self._step(batches, tf.constant(rate, tf.float32)))
                 position.step += 1
                 position.steps += 1
-                position.rows += int(codes.shape[0])
                 if len(waiting) == LOOK_EVERY:
                     self._count(waiting)
                     yield
@@ -167,8 +164,9 @@ class _Training:
         self._count(waiting)
 
     def _count(self, waiting: list[Any]) -> None:
-        for loss in waiting:
+        for loss, rows in waiting:
             self.position.loss += float(loss)
+            self.position.rows += int(rows)
         waiting.clear()
         if not math.isfinite(self.position.loss):
             raise ModelError(
@@ -266,14 +264,15 @@ def make_optimizer(settings: FineTune) -> Any:
     return K.optimizers.LossScaleOptimizer(made) if settings.precision == "mixed_float16" else made
 
 
-def _compile(model: Any, optimizer: Any, settings: FineTune, columns: tuple[Column, ...]) -> Any:
-    """One step as a graph: inputs, codes, weights, the teacher's answers, the rate → the sum of the rows' losses."""
+def _compile(model: Any, optimizer: Any, settings: FineTune) -> Any:
+    """One step as a graph: the batches and the rate → the sum of the next batch's losses, and its rows."""
     tf, K = tensorflow(), keras()
     variables = model.trainable_variables
     distill = settings.distill
     inner = getattr(optimizer, "inner_optimizer", optimizer)
 
-    def step(inputs: Any, codes: Any, weights: Any, taught: Any, rate: Any) -> Any:
+    def step(batches: Any, rate: Any) -> Any:
+        inputs, codes, weights, taught = next(batches)
         inner.learning_rate.assign(rate)
         with tf.GradientTape() as tape:
             answers = model(inputs, training=True)
@@ -286,18 +285,9 @@ def _compile(model: Any, optimizer: Any, settings: FineTune, columns: tuple[Colu
             scaled = optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
         optimizer.apply(gradients, variables)
-        return tf.reduce_sum(losses)
+        return tf.reduce_sum(losses), tf.shape(codes)[0]
 
-    specs = keras_feed.input_signature(columns)
-    classes = model.output_shape[-1]
-    signature = (
-        specs,
-        tf.TensorSpec((None,), tf.int64),
-        tf.TensorSpec((None,), tf.float32),
-        tf.TensorSpec((None, classes), tf.float32),
-        tf.TensorSpec((), tf.float32),
-    )
-    return tf.function(step, input_signature=signature, autograph=False)
+    return tf.function(step, autograph=False)
 
 
 def _distance(taught: Any, answers: Any, temperature: float) -> Any:
