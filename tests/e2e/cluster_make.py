@@ -144,7 +144,8 @@ class Cluster:
         return daemon
 
     def down(self) -> None:
-        subprocess.run([UPKEEP, "down", "--folder", str(self.folder)], env=self.environ, check=False, timeout=60)
+        command = [UPKEEP, "down", "--folder", str(self.folder)]
+        subprocess.run(command, env=self.environ, stdout=subprocess.DEVNULL, check=False, timeout=60)
         for daemon in self.daemons:
             daemon.wait(30)
 
