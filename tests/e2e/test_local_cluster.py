@@ -146,12 +146,14 @@ def test_a_killed_canary_loses_its_traffic_at_once_and_gets_it_back(running: Clu
 
     def kill() -> None:
         running.broken("v2").touch()  # it cannot start again
-        os.kill(pid, signal.SIGKILL)
-        wait_for("v1 has all traffic", lambda: client.live(running.spec).weights == {"v1": 100, "v2": 0})
-        live = client.live(running.spec)
-        assert "v2 does not answer" in live.message
-        assert not live.services["v2"].ready
-        running.broken("v2").unlink()
+        try:
+            os.kill(pid, signal.SIGKILL)
+            wait_for("v1 has all traffic", lambda: client.live(running.spec).weights == {"v1": 100, "v2": 0})
+            # traffic moves first, and is told then
+            wait_for("it is told", lambda: "v2 does not answer" in client.live(running.spec).message)
+            assert not client.live(running.spec).services["v2"].ready
+        finally:
+            running.broken("v2").unlink()
         wait_for("v2 is back", lambda: client.live(running.spec).weights == {"v1": 50, "v2": 50})
 
     answers = Counter(running.load(kill))
