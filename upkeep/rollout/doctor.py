@@ -67,11 +67,12 @@ class _Patient:
 def _store(patient: _Patient) -> Iterator[Finding]:
     """Write, read, write only if absent, delete: what versions and evidence stand on."""
     store = patient.model.store
-    key = f"{patient.spec.name}/doctor/{uuid4().hex}"
+    folder = patient.spec.name  # a folder of its own would be left behind
+    key = f"{folder}/.doctor-{uuid4().hex}"  # a dot: an S3 server lists it first
     try:
         first, second = store.create(key, b"one"), store.create(key, b"two")
         stands = store.get(key)
-        modified = next((each.modified for each in store.list(f"{patient.spec.name}/doctor") if each.key == key), None)
+        modified = next((each.modified for each in store.list(folder) if each.key == key), None)
     finally:
         store.delete(key)
     if not first or second or stands != b"one":

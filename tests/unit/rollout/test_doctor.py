@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from upkeep.errors import AccessError
 from upkeep.rollout.doctor import Finding, examine
 from upkeep.serving.cluster import Facts
 from upkeep.spec.model import ModelSpec, Webhook
+from upkeep.store import open_store
 
 
 @pytest.fixture
@@ -58,6 +60,12 @@ def test_nothing_is_left_behind(world: World) -> None:
     before = {each.key for each in world.store.list()}
     examine(world.model, world.now, {})
     assert {each.key for each in world.store.list()} == before
+
+
+def test_no_folder_is_left_behind(world: World, tmp_path: Path) -> None:
+    (tmp_path / world.spec.name).mkdir()
+    found(world, store=open_store(str(tmp_path)))
+    assert list(tmp_path.rglob("*")) == [tmp_path / world.spec.name]
 
 
 def _refuse() -> None:
