@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,6 +99,20 @@ def test_promote_ends_the_bake_time(begin: State) -> None:
     assert (new.phase, new.canary, new.champion.version) == ("succeeded", None, "v13")
     with pytest.raises(RefusedError, match="under way"):
         promote(PLAN, begin, good(begin, 5), by="Ann", now=at(5))
+
+
+def test_the_documentation_names_the_phases_from_which_promote_works() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "explanation" / "rollout.md").read_text()
+    (row,) = re.findall(r"^\| `upkeep rollout promote` \| ([^|]+) \|", page, re.MULTILINE)
+    works = set()
+    for begin in UNDER_WAY:
+        with suppress(RefusedError):
+            promote(PLAN, begin, good(begin), by="Ann", now=at(60))
+            works.add(begin.phase)
+    assert set(re.findall(r"`(\w+)`", row)) == works
+    held = replace(state("promoting"), phase="held", came_from="promoting")
+    with pytest.raises(RefusedError, match="already"):
+        promote(PLAN, held, good(held), by="Ann", now=at(60))
 
 
 @pytest.mark.parametrize("begin", [state("pending"), state("step", 25, 2), state("baking"), state("held", 25, 2)])
