@@ -426,6 +426,10 @@ class _Look:
             return None
 
     def read_labels(self, state: State) -> Labels:
+        if late := ledgers.too_late(self.the_ledger(), self.spec):
+            self.troubles["labels"] = (
+                f"asked for after this rollout began: {', '.join(late)}; not compared or waited for before the next"
+            )
         if self.model.labels is None:
             return Labels()
         try:

@@ -241,6 +241,16 @@ def test_the_same_content_under_new_ids_is_nothing_new(world: World) -> None:
 # --- bad days ------------------------------------------------------------------------------------------------------
 
 
+def test_labels_that_come_in_the_middle_of_a_rollout_are_said_not_to_count_in_it(world: World) -> None:
+    at_step(world, 5)
+    assert world.look().troubles == {}
+    spec = replace(world.spec, monitoring=replace(world.spec.monitoring, labels="s3://labels/"))
+    world.model = replace(world.model, spec=spec)
+    told = world.look()
+    assert "asked for after this rollout began: accuracy" in told.troubles["labels"]
+    assert see(world.model, world.now).ledger.troubles["labels"] == told.troubles["labels"]
+
+
 def test_without_counters_nothing_passes(world: World) -> None:
     at_step(world, 5)
     world.away.add("counters")

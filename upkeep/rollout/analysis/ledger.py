@@ -268,11 +268,9 @@ def begin(spec: ModelSpec, state: State, commit: str) -> Ledger:
     What is measured, and how the chance to take a good canary back is shared out, is settled here: a spec that changes
     on the way must not move what the evidence so far was weighed with.
     """
-    labelled = bool(spec.monitoring.labels)
     parts = (
         *SERVICE,
-        *([name for name in LABELLED if _asked(spec, name)] if labelled else []),
-        *(PAIRED if labelled and spec.rollout.shadow.replay else []),
+        *_of_labels(spec),
         *(["predictions"] if spec.rollout.margin.predictions is not None else []),
     )
     rollback = spec.rollout.certainty.rollback
@@ -301,6 +299,17 @@ def begin(spec: ModelSpec, state: State, commit: str) -> Ledger:
         cursor={},
         troubles={},
     )
+
+
+def too_late(ledger: Ledger, spec: ModelSpec) -> tuple[str, ...]:
+    """What the spec's labels would be used for, had the spec said so when the rollout began: no step waits for it."""
+    return tuple(name for name in _of_labels(spec) if name not in ledger.parts)
+
+
+def _of_labels(spec: ModelSpec) -> tuple[str, ...]:
+    if not spec.monitoring.labels:
+        return ()
+    return (*(name for name in LABELLED if _asked(spec, name)), *(PAIRED if spec.rollout.shadow.replay else ()))
 
 
 def _asked(spec: ModelSpec, name: str) -> bool:

@@ -24,6 +24,7 @@ from upkeep.rollout.analysis.ledger import (
     read,
     shadow,
     thinned,
+    too_late,
     write,
 )
 from upkeep.rollout.analysis.result import MetricEvidence
@@ -302,6 +303,20 @@ def test_guardrails_share_the_chance_of_a_rollback_from_the_beginning_only() -> 
     plain = begin(LABELLED, STEP, "c" * 40)
     later = advance(plain, GUARDED, state=STEP, weight=25, snapshot=None, labels=Labels(cursor={}), now=START)
     assert later.metrics.keys() == {"errors", "latency", "accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("began", "now", "said"),
+    [
+        (SPEC, SPEC, ()),
+        (LABELLED, LABELLED, ()),
+        (LABELLED, SPEC, ()),
+        (SPEC, LABELLED, ("accuracy", "pairs", "slices")),
+        (LABELLED, GUARDED, ("precision", "recall")),
+    ],
+)
+def test_what_labels_are_wanted_for_too_late_is_said(began: ModelSpec, now: ModelSpec, said: tuple[str, ...]) -> None:
+    assert too_late(begin(began, STEP, "c" * 40), now) == said
 
 
 @pytest.mark.parametrize(
