@@ -14,7 +14,7 @@ from upkeep import api
 from upkeep.rollout.source import ReleaseSource
 from upkeep.serving.local.daemon import Daemon
 from upkeep.serving.local.folder import Folder, default_folder
-from upkeep.serving.local.server import Launch, launch
+from upkeep.serving.local.server import Launch, Watch, launch
 from upkeep.serving.local.wanted import WantedServer
 from upkeep.spec.model import ModelSpec
 
@@ -29,7 +29,9 @@ def fake_launch(spec: ModelSpec, wanted: WantedServer, environ: Mapping[str, str
 
 async def main() -> None:
     spec = api.load_spec(sys.argv[1])
-    daemon = Daemon([ReleaseSource(spec)], Folder(default_folder(spec)), tell=print, launch_server=fake_launch)
+    watch = Watch(every=0.3, timeout=1.0, grace=0.5)
+    folder = Folder(default_folder(spec))
+    daemon = Daemon([ReleaseSource(spec)], folder, tell=print, launch_server=fake_launch, watch=watch)
     await daemon.run()
 
 

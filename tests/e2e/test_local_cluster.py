@@ -163,6 +163,21 @@ def test_a_killed_canary_loses_its_traffic_at_once_and_gets_it_back(running: Clu
     assert lost < 40, answers
 
 
+def test_a_canary_that_hangs_loses_its_traffic_and_is_started_again(running: Cluster, client: ClusterProtocol) -> None:
+    shift(running, {"v1": 50, "v2": 50})
+    pid = running.service("v2")["upkeep"]["pid"]
+    running.broken("v2").touch()  # it cannot start again
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        wait_for("v1 has all traffic", lambda: client.live(running.spec).weights == {"v1": 100, "v2": 0})
+        wait_for("it is told", lambda: not client.live(running.spec).services["v2"].ready)
+        wait_for("it is ended", lambda: started(pid) is None)
+    finally:
+        running.broken("v2").unlink()
+    wait_for("v2 is back", lambda: client.live(running.spec).weights == {"v1": 50, "v2": 50})
+    wait_for("it is another process", lambda: running.service("v2")["upkeep"]["pid"] not in (None, pid))
+
+
 def test_killed_gateway_comes_back_on_its_port_with_another_epoch(running: Cluster) -> None:
     gateway = running.status()["gateway"]
     epoch = open_counters(running.spec).read(running.spec).epoch

@@ -24,7 +24,7 @@ from upkeep.serving.local.envoy import LOOPBACK, ModelRoute, cluster_name
 from upkeep.serving.local.folder import Folder, read_json, write_json
 from upkeep.serving.local.gateway import Gateway
 from upkeep.serving.local.process import Process, trim
-from upkeep.serving.local.server import Launch, Server, launch
+from upkeep.serving.local.server import Launch, Server, Watch, launch
 from upkeep.serving.local.shares import shares
 from upkeep.serving.local.status import ModelState, ServiceState, cluster_status
 from upkeep.serving.local.wanted import FACTS, Manifests, Source, Wanted, WantedServer, read_wanted
@@ -93,6 +93,7 @@ class Daemon:
         tell: Callable[[str], None] = lambda _: None,
         launch_server: LaunchServer | None = None,
         environ: Mapping[str, str] | None = None,
+        watch: Watch = Watch(),  # noqa: B008
     ) -> None:
         names = [source.spec.name for source in sources]
         if len(set(names)) != len(names):
@@ -106,6 +107,7 @@ class Daemon:
         self._models = {source.spec.name: _Model(source) for source in sources}
         self._tell = tell
         self._launch = launch_server or self._launch_real
+        self._watch = watch
         self._changed = asyncio.Event()
         self._stop = asyncio.Event()
         self._gateway = Gateway(
@@ -429,6 +431,7 @@ class Daemon:
                 model=model.spec.name,
                 changed=self._changed.set,
                 tell=self._tell,
+                watch=self._watch,
             )
 
     def _end_servers(self, model: _Model, wanted: Wanted) -> None:

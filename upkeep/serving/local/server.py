@@ -30,6 +30,20 @@ _INPUT_ERROR = 2
 
 
 @dataclass(frozen=True, kw_only=True)
+class Watch:
+    """How a server that was ready is watched: one that lives and does not answer is as good as dead."""
+
+    every: float = 5.0
+    """Seconds between two questions."""
+    timeout: float = 2.0
+    """Seconds that it may take to answer one."""
+    misses: int = 3
+    """So many in a row, and it is ended and started again."""
+    grace: float = 5.0
+    """Seconds between SIGTERM and SIGKILL."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Launch:
     """How a version's server is started."""
 
@@ -73,6 +87,7 @@ class Server:
         model: str,
         changed: Callable[[], None],
         tell: Callable[[str], None],
+        watch: Watch = Watch(),
     ) -> None:
         self.wanted = wanted
         self.ready = False
@@ -93,6 +108,7 @@ class Server:
         self._model = model
         self._changed = changed
         self._tell = tell
+        self._watch = watch
         self._process: Process | None = None
         self._task = asyncio.create_task(self._run())
 
@@ -113,7 +129,7 @@ class Server:
     async def _run(self) -> None:
         failures = 0
         loop = asyncio.get_running_loop()
-        async with httpx.AsyncClient(trust_env=False, timeout=5.0) as client:
+        async with httpx.AsyncClient(trust_env=False) as client:
             while True:
                 began = loop.time()
                 was_ready = False
@@ -135,6 +151,7 @@ class Server:
             process = self._start()
             self.settled.set()
         ended = asyncio.create_task(process.wait())
+        why = ""
         try:
             was_ready = await self._until_ready(client, ended)
             if was_ready:
@@ -142,12 +159,17 @@ class Server:
                 self._say(True, "")
                 self.settled.set()
                 self._tell(f"{self.wanted.service} is ready")
+                if await self._until_silent(client, ended):
+                    self._say(False, "its server lives, but does not answer")
+                    await process.stop(self._watch.grace)
+                    why = f"it did not answer {self._watch.misses} times in a row"
             how = await ended
         finally:
             ended.cancel()
         self.refused = not was_ready and process.code == _INPUT_ERROR
-        words = "" if was_ready else last_words(self._log)
-        self._say(False, f"its server {how}" + (f": {words}" if words else ""))
+        if not was_ready:
+            why = last_words(self._log)
+        self._say(False, f"its server {how}" + (f": {why}" if why else ""))
         return was_ready
 
     async def _adopt(self) -> Process | None:
@@ -182,16 +204,29 @@ class Server:
 
     async def _until_ready(self, client: httpx.AsyncClient, ended: asyncio.Task[str]) -> bool:
         """Whether it became ready; False: it ended first."""
-        address = f"http://{LOOPBACK}:{self.port}/v1/models/{self._model}"
         while not ended.done():
-            try:
-                answer = await client.get(address)
-                if answer.status_code == 200 and answer.json().get("ready") in (True, "True"):
-                    return not ended.done()
-            except (httpx.HTTPError, ValueError):
-                pass
+            if await self._answers(client, 5.0):
+                return not ended.done()
             await asyncio.wait([ended], timeout=_POLL)
         return False
+
+    async def _until_silent(self, client: httpx.AsyncClient, ended: asyncio.Task[str]) -> bool:
+        """Whether it lives and has stopped answering; False: it ended first."""
+        missed = 0
+        while missed < self._watch.misses:
+            await asyncio.wait([ended], timeout=self._watch.every)
+            if ended.done():
+                return False
+            missed = 0 if await self._answers(client, self._watch.timeout) else missed + 1
+        return not ended.done()
+
+    async def _answers(self, client: httpx.AsyncClient, timeout: float) -> bool:
+        """Whether it says within ``timeout`` seconds that it is ready; this asks for no prediction."""
+        try:
+            answer = await client.get(f"http://{LOOPBACK}:{self.port}/v1/models/{self._model}", timeout=timeout)
+            return answer.status_code == 200 and answer.json().get("ready") in (True, "True")
+        except (httpx.HTTPError, ValueError):
+            return False
 
     def _say(self, ready: bool, message: str) -> None:
         if ready != self.ready:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.unit.serving.local import fake_server
 from upkeep.errors import OutsideError
 from upkeep.serving.local import server as module
 from upkeep.serving.local.folder import Folder
-from upkeep.serving.local.process import Process
-from upkeep.serving.local.server import Launch, Server
+from upkeep.serving.local.process import Process, started
+from upkeep.serving.local.server import Launch, Server, Watch
 from upkeep.serving.local.wanted import WantedServer
 
 
@@ -69,3 +72,76 @@ def test_a_server_that_cannot_be_written_down_is_ended(folder: Folder, monkeypat
 def test_a_machine_without_a_free_port_is_tried_again(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "free_port", raising(OutsideError("no free port was found", fix="end some")))
     assert "no free port was found" in told(folder)
+
+
+FAKE = Launch(
+    command=(sys.executable, fake_server.__file__, "--model-name", "tiny", "--storage-uri", "file:///nowhere"),
+    environ={"UPKEEP_VERSION": "v1"},
+)
+
+
+class Life:
+    """What a server's readiness was, in order: (ready, message, pid)."""
+
+    def __init__(self, folder: Folder, watch: Watch) -> None:
+        self.seen: list[tuple[bool, str, int | None]] = []
+        self.turned = asyncio.Event()
+        wanted = WantedServer(version="v1", digest="1" * 64, service="tiny-v1", storage_uri="file:///nowhere")
+        self.server = Server(
+            wanted, FAKE, folder, model="tiny", changed=self.changed, tell=lambda words: None, watch=watch
+        )
+
+    def changed(self) -> None:
+        self.seen.append((self.server.ready, self.server.message, self.server.pid))
+        self.turned.set()
+
+    async def until(self, ready: bool) -> None:
+        async with asyncio.timeout(30):
+            while self.server.ready is not ready:
+                self.turned.clear()
+                await self.turned.wait()
+
+
+def test_a_server_that_lives_and_does_not_answer_is_started_again(folder: Folder) -> None:
+    async def run() -> None:
+        life = Life(folder, Watch(every=0.02, timeout=0.5, grace=0.1))
+        try:
+            await life.until(True)
+            hung = life.server.pid
+            assert hung is not None
+            os.kill(hung, signal.SIGSTOP)
+            await life.until(False)
+            assert life.seen[-1] == (False, "its server lives, but does not answer", hung)  # traffic leaves it first
+            await life.until(True)
+            why = "its server was ended by SIGKILL: it did not answer 3 times in a row"
+            assert (False, why, hung) in life.seen
+            assert life.server.pid not in (None, hung)
+            assert life.server.restarts == 1
+            assert started(hung) is None
+        finally:
+            await life.server.stop(5)
+
+    asyncio.run(run())
+
+
+def test_an_answer_between_two_misses_is_a_life_sign(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [True, *[False, False, True] * 3]
+
+    async def run() -> None:
+        asked = asyncio.Event()
+
+        async def says(*_: Any) -> bool:
+            if len(answers) == 0:
+                asked.set()
+            return answers.pop(0) if answers else True
+
+        monkeypatch.setattr(Server, "_answers", says)
+        life = Life(folder, Watch(every=0.01))
+        try:
+            await asyncio.wait_for(asked.wait(), 30)
+            assert [ready for ready, *_ in life.seen] == [True]
+            assert life.server.restarts == 0
+        finally:
+            await life.server.stop(5)
+
+    asyncio.run(run())
