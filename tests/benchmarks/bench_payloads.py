@@ -39,7 +39,7 @@ def make_spec(folder: Path) -> Any:
 
 
 def write(folder: Path, spec: Any, first: int, rows: int) -> None:
-    """Rows from number ``first`` on: log and labels, as the model server and a colleague write them."""
+    """Rows from number ``first`` on: log and labels, as a model server logs and people label them."""
     rng = np.random.default_rng(first)
     features = spec.data.features
     numbers = rng.normal(size=(rows, len(features.numeric))).round(3).tolist()
