@@ -39,10 +39,10 @@ PARQUET = parquet({"loan": ["a", "7"], "late": [True, False], "known": [NOON, NO
     [
         ("a.csv", CSV),
         ("a.CSV", CSV),
-        ("a.csv.gz", gzip.compress(CSV)),
+        ("a.csv.gz", gzip.compress(CSV, mtime=0)),
         ("a.jsonl", JSONL),
         ("a.ndjson", JSONL),
-        ("a.jsonl.gz", gzip.compress(JSONL)),
+        ("a.jsonl.gz", gzip.compress(JSONL, mtime=0)),
         ("a.parquet", PARQUET),
     ],
 )
@@ -122,7 +122,7 @@ def test_nested_columns_are_refused() -> None:
         ("a.csv", b"id,label\na,1\n", "no column loan, late, known"),
         ("a.parquet", b"PAR1", "cannot be read"),
         ("a.parquet", PARQUET[:-9], "cannot be read"),
-        ("a.csv.gz", gzip.compress(CSV)[:-9], "cannot be read"),
+        ("a.csv.gz", gzip.compress(CSV, mtime=0)[:-9], "cannot be read"),
         ("a.csv.gz", CSV, "cannot be read"),
         ("a.jsonl", b"\n", "no column"),
         ("a.jsonl", b"nonsense\n", "no column"),
