@@ -63,6 +63,7 @@ def init(
     Raises :class:`InputError` where ``path`` exists and ``force`` is not given; :class:`DataError` for unreadable data.
     """
     from upkeep.data.infer import infer, render
+    from upkeep.records import write_whole
 
     path = Path(path)
     if path.exists() and not force:
@@ -71,9 +72,7 @@ def init(
         )
     made = infer(data, target=target, name=name, positive=positive)
     made = replace(made, spec={**made.spec, "data": {**made.spec["data"], "source": _seen_from(path.parent, data)}})
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(render(made), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, render(made).encode())
     return made
 
 
@@ -521,6 +520,7 @@ def rollout_status(spec: str | Path | ModelSpec) -> RolloutStatus:
 
 def rollout_page(spec: str | Path | ModelSpec, path: str | Path = "rollouts.html") -> Path:
     """Write the page of the model's rollouts to ``path``, whole or not at all."""
+    from upkeep.records import write_whole
     from upkeep.report.rollout_page import rollout_page as page
     from upkeep.report.rollouts import rollouts_of
     from upkeep.rollout.connect import connect
@@ -531,9 +531,7 @@ def rollout_page(spec: str | Path | ModelSpec, path: str | Path = "rollouts.html
         entries = read(loaded, model.repository)
         view = rollouts_of(loaded, entries, model.store, now, repository=model.repository.url)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(page(view), encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, page(view).encode())
     return path
 
 

@@ -66,8 +66,13 @@ def from_json(kind: type[T], data: bytes, *, source: str = "") -> T:
 def write(path: Path, record: Any) -> None:
     """Write the record to ``path`` whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, to_json(record))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write ``data`` over whatever is at ``path``, whole or not at all; its folder must be there."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(to_json(record))
+    partial.write_bytes(data)
     partial.replace(path)
 
 

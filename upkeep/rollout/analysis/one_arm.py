@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from upkeep.evaluation.result import VerdictName
 from upkeep.rollout.analysis.result import MetricEvidence
-from upkeep.rollout.analysis.sequential import FAIL_START, FRACTIONS, Block, log_sum
+from upkeep.rollout.analysis.sequential import FAIL_START, FRACTIONS, Block, guard, log_sum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,36 +66,22 @@ class OneArm:
 
     def evidence(self, metric: str) -> MetricEvidence:
         """As a record; it can only fail, never pass."""
-        block, limit = self.champion, self.limit
-        canary = self.canary_bad / self.canary_n if self.canary_n else None
-        champion = block.champion_bad / block.champion_n if block.champion_n else None
-        failed = self.fail_peak >= -math.log(self.alpha)
-        verdict: VerdictName = "fail" if failed else "insufficient"
+        seen, limit = replace(self.champion, canary_n=self.canary_n, canary_bad=self.canary_bad), self.limit
+        canary, champion = seen.canary_rate, seen.champion_rate
         if canary is None or champion is None or limit is None:
             text = f"{metric} since it has all traffic: nothing to compare yet"
         else:
             text = (
                 f"{metric} since it has all traffic: {canary:.2%} bad of {self.canary_n:,} requests, the champion had "
-                f"{champion:.2%} of {block.champion_n:,}; up to {limit:.2%} is allowed"
+                f"{champion:.2%} of {seen.champion_n:,}; up to {limit:.2%} is allowed"
             )
-        return MetricEvidence(
-            metric=metric,
-            unit="requests",
-            canary_n=self.canary_n,
-            canary_bad=self.canary_bad,
-            champion_n=block.champion_n,
-            champion_bad=block.champion_bad,
-            canary_rate=canary,
-            champion_rate=champion,
-            difference=None if canary is None or champion is None else canary - champion,
-            lower=None,
-            upper=None,
+        return guard(
+            metric,
+            "requests",
+            seen,
             margin=self.margin,
-            e_fail=math.exp(min(self.log_fail, 690.0)),
-            e_pass=None,
-            fail_at=1 / self.alpha,
-            pass_at=None,
-            required=False,
-            verdict=verdict,
+            log_fail=self.log_fail,
+            alpha=self.alpha,
+            failed=self.fail_peak >= -math.log(self.alpha),
             text=text,
         )

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from upkeep.evaluation.result import VerdictName
 from upkeep.rollout.analysis.result import MetricEvidence
 from upkeep.rollout.analysis.sequential import (
     FAIL_START,
     Block,
     OpenBlock,
     fail_bets,
+    guard,
     log_growth,
     log_sum,
     pooled_rate,
@@ -92,10 +92,8 @@ class Predictions:
     def evidence(self) -> MetricEvidence:
         """As a record; it can only fail, never pass."""
         seen = sum((each.block for each in self.open), self.closed)
-        canary = seen.canary_bad / seen.canary_n if seen.canary_n else None
-        champion = seen.champion_bad / seen.champion_n if seen.champion_n else None
+        canary, champion = seen.canary_rate, seen.champion_rate
         failed = self.fail_peak >= -math.log(self.alpha)
-        verdict: VerdictName = "fail" if failed else "insufficient"
         if canary is None or champion is None:
             text = "predictions: no answers of both yet"
         else:
@@ -104,24 +102,13 @@ class Predictions:
                 f"{seen.champion_n:,}: " + ("more than " if failed else "not shown to be more than ")
                 + f"{self.margin:.2%} apart"
             )  # fmt: skip
-        return MetricEvidence(
-            metric="predictions",
-            unit=UNIT,
-            canary_n=seen.canary_n,
-            canary_bad=seen.canary_bad,
-            champion_n=seen.champion_n,
-            champion_bad=seen.champion_bad,
-            canary_rate=canary,
-            champion_rate=champion,
-            difference=None if canary is None or champion is None else canary - champion,
-            lower=None,
-            upper=None,
+        return guard(
+            "predictions",
+            UNIT,
+            seen,
             margin=self.margin,
-            e_fail=math.exp(min(self.log_fail, 690.0)),
-            e_pass=None,
-            fail_at=1 / self.alpha,
-            pass_at=None,
-            required=False,
-            verdict=verdict,
+            log_fail=self.log_fail,
+            alpha=self.alpha,
+            failed=failed,
             text=text,
         )

@@ -79,6 +79,20 @@ class Block:
         if not (0 <= self.canary_bad <= self.canary_n and 0 <= self.champion_bad <= self.champion_n):
             raise ValueError(f"a block cannot have more bad outcomes than outcomes, or fewer than none: {self}")
 
+    @property
+    def canary_rate(self) -> float | None:
+        return self.canary_bad / self.canary_n if self.canary_n else None
+
+    @property
+    def champion_rate(self) -> float | None:
+        return self.champion_bad / self.champion_n if self.champion_n else None
+
+    @property
+    def difference(self) -> float | None:
+        """Canary minus champion; None where an arm has no outcome."""
+        canary, champion = self.canary_rate, self.champion_rate
+        return None if canary is None or champion is None else canary - champion
+
     def __add__(self, other: Block) -> Block:
         return Block(
             canary_n=self.canary_n + other.canary_n,
@@ -465,6 +479,33 @@ def one_each(outcomes: Iterable[tuple[Hashable, bool]]) -> tuple[int, int]:
     return len(first), sum(first.values())
 
 
+def guard(
+    metric: str, unit: str, seen: Block, *, margin: float, log_fail: float, alpha: float, failed: bool, text: str
+) -> MetricEvidence:
+    """The record of a metric that can only fail, never pass. ``log_fail``: log of the e-value now."""
+    return MetricEvidence(
+        metric=metric,
+        unit=unit,
+        canary_n=seen.canary_n,
+        canary_bad=seen.canary_bad,
+        champion_n=seen.champion_n,
+        champion_bad=seen.champion_bad,
+        canary_rate=seen.canary_rate,
+        champion_rate=seen.champion_rate,
+        difference=seen.difference,
+        lower=None,
+        upper=None,
+        margin=margin,
+        e_fail=_exp(log_fail),
+        e_pass=None,
+        fail_at=1 / alpha,
+        pass_at=None,
+        required=False,
+        verdict="fail" if failed else "insufficient",
+        text=text,
+    )
+
+
 # --- what both share -----------------------------------------------------------------------------------------------
 
 
@@ -508,10 +549,8 @@ def _evidence(
     state: TwoArm | Paired,
     required: bool,
 ) -> MetricEvidence:
-    canary = counts.canary_bad / counts.canary_n if counts.canary_n else None
-    champion = counts.champion_bad / counts.champion_n if counts.champion_n else None
+    canary, champion, difference = counts.canary_rate, counts.champion_rate, counts.difference
     known = canary is not None and champion is not None
-    difference = canary - champion if canary is not None and champion is not None else None
     verdict = state.verdict
     name = f"{metric} of {slice}" if slice else metric
     return MetricEvidence(
