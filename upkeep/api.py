@@ -253,6 +253,13 @@ def version(spec: str | Path | ModelSpec, name: str) -> Card:
     return registry(spec).card(name)
 
 
+def newest_update(spec: str | Path | ModelSpec) -> UpdateRecord | None:
+    """What the newest update that has ended left behind, whatever its verdict; None: none has ended yet."""
+    from upkeep.update.record import newest_record
+
+    return newest_record(registry(spec))
+
+
 def outcome(spec: str | Path | ModelSpec, name: str) -> Outcome:
     """What came of a version: its card was written before its update ended, and never changes.
 

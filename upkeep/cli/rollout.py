@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from upkeep.api import RolloutStatus
     from upkeep.rollout.by_hand import Done
     from upkeep.rollout.history import Entry
+    from upkeep.rollout.metrics import Update
     from upkeep.rollout.watch import Report
+    from upkeep.spec.model import ModelSpec
 
 REDRAW = 2.0
 """Seconds between two looks of ``status --watch``."""
@@ -187,6 +189,8 @@ def watch(
         from upkeep.rollout.metrics import Metrics
 
         metrics = Metrics()
+        specs = {spec.name: spec for spec in map(api.load_spec, spec_paths)}
+        metrics.follow_updates(tuple(specs.values()), lambda model: _update_of(specs[model]))
         metrics.serve(metrics_port)
         tell = _both(tell, metrics.observe)
     ended = api.watch(spec_paths, once=once, until_rest=until_rest, tell=tell)
@@ -194,6 +198,23 @@ def watch(
         show_json(ended)
     if until_rest and any(each == "waits" for each in ended.values()):
         raise click.exceptions.Exit(1)
+
+
+def _update_of(spec: ModelSpec) -> Update | None:
+    """The model's newest update, as the controller's metrics show it."""
+    from upkeep import api
+    from upkeep.rollout.metrics import Update
+
+    record = api.newest_update(spec)
+    if record is None:
+        return None
+    return Update(
+        update=record.update,
+        finished=datetime.fromisoformat(record.finished),
+        verdict=record.verdict.verdict,
+        outcome=record.outcome,
+        drift=(record.drift or "").partition(":")[0],
+    )
 
 
 def _both(one: Callable[[Report], None], other: Callable[[Report], None]) -> Callable[[Report], None]:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, get_args
 
-from upkeep.errors import OutsideError, Where
+from upkeep.errors import OutsideError, UpkeepError, Where
+from upkeep.evaluation.result import VerdictName
 from upkeep.rollout.state import Phase
 from upkeep.rollout.watch import Report
+from upkeep.spec.model import ModelSpec
 
 TROUBLES = ("brake", "cluster", "counters", "labels", "probe", "refresh", "registry", "release", "store", "webhook")
 """Kinds of what a look may not be able to read or do."""
+UPDATES_EVERY = timedelta(minutes=5)
+"""How often the store is asked for a model's newest update."""
+DAYS = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
+"""The longest that a period of the data can be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What is shown of an update: it is a batch job, gone long before anyone could scrape it."""
+
+    update: str
+    finished: datetime
+    verdict: VerdictName
+    outcome: str
+    drift: str
+    """The finding; empty where there was no champion to compare with."""
 
 
 class Metrics:
@@ -29,6 +50,26 @@ class Metrics:
         self._agrees = Gauge("upkeep_rollout_traffic_agrees", "1 where live traffic is as Git says", ["model"], **made)
         self._evidence = Gauge("upkeep_rollout_e_rollback", "The e-value against the canary", ["model"], **made)
         self._troubles = Gauge("upkeep_rollout_troubles", "What could not be read or done", ["model", "kind"], **made)
+        self._since = Gauge(
+            "upkeep_rollout_since_seconds", "When the phase or step began (Unix time)", ["model"], **made
+        )
+        self._verdict = Gauge("upkeep_rollout_verdict", "1 for what the analysis says", ["model", "verdict"], **made)
+        about = ["model", "update", "verdict", "outcome", "drift"]
+        self._update = Gauge(
+            "upkeep_update_newest_seconds", "When the newest update finished (Unix time)", about, **made
+        )
+        self._period = Gauge("upkeep_data_period_seconds", "How long a period of the data is", ["model"], **made)
+        self._newest: Callable[[str], Update | None] | None = None
+        self._asked: dict[str, datetime] = {}
+        self._shown: dict[str, tuple[str, ...]] = {}
+
+    def follow_updates(self, specs: Sequence[ModelSpec], newest: Callable[[str], Update | None]) -> None:
+        """Also show the newest update of each model. ``newest``: model → it, None where there is none yet; asked after
+        a look, every :data:`UPDATES_EVERY`."""
+        for spec in specs:
+            if spec.data.period:
+                self._period.labels(spec.name).set(timedelta(days=DAYS[spec.data.period]).total_seconds())
+        self._newest = newest
 
     def observe(self, report: Report) -> None:
         model, told = report.model, report.told
@@ -39,6 +80,7 @@ class Metrics:
         self._last.labels(model).set(report.at.timestamp())
         for kind in TROUBLES:
             self._troubles.labels(model, kind).set(kind in told.troubles)
+        self._observe_update(model, report.at)
         state = told.state
         if state is None:
             return
@@ -48,12 +90,31 @@ class Metrics:
             self._phase.labels(model, phase).set(phase == state.phase)
         self._weight.labels(model).set(state.weight)
         self._agrees.labels(model).set(told.agrees)
+        if state.since is not None:
+            self._since.labels(model).set(datetime.fromisoformat(state.since).timestamp())
         analysis = told.analysis if state.canary else None
+        for verdict in get_args(VerdictName):
+            self._verdict.labels(model, verdict).set(analysis is not None and analysis.verdict == verdict)
         if analysis is not None and analysis.e_rollback is not None:
             self._evidence.labels(model).set(analysis.e_rollback)
         else:
             with suppress(KeyError):
                 self._evidence.remove(model)
+
+    def _observe_update(self, model: str, now: datetime) -> None:
+        if self._newest is None or (model in self._asked and now - self._asked[model] < UPDATES_EVERY):
+            return
+        self._asked[model] = now
+        try:
+            found = self._newest(model)
+        except UpkeepError:
+            found = None  # not known: nothing is shown
+        shown = (model, found.update, found.verdict, found.outcome, found.drift) if found else None
+        if model in self._shown and self._shown[model] != shown:
+            self._update.remove(*self._shown.pop(model))
+        if found and shown:
+            self._update.labels(*shown).set(found.finished.timestamp())
+            self._shown[model] = shown
 
     def serve(self, port: int) -> None:
         """On 127.0.0.1, until the process ends. Raises :class:`OutsideError` when the port is taken."""

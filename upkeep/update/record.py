@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from upkeep import records
 from upkeep.drift.result import DriftReport
 from upkeep.evaluation.result import Verdict
 from upkeep.registry.registry import Registry
+from upkeep.store import MissingObject
 from upkeep.update.failure import StepError
 
 
@@ -37,6 +39,17 @@ class UpdateRecord:
     """Where the update page is."""
     failed: StepError | None = None
     schema_version: int = 1
+
+
+def newest_record(registry: Registry) -> UpdateRecord | None:
+    """Of the newest update that has ended; None: none has."""
+    for update in reversed(registry.updates()):
+        try:
+            data = registry.get_update(update, "record.json")
+        except MissingObject:
+            continue  # it is under way, or was killed
+        return records.from_json(UpdateRecord, data, source=f"updates/{update}/record.json")
+    return None
 
 
 def page_uri(registry: Registry, update: str) -> str:

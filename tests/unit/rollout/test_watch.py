@@ -8,14 +8,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from tests.unit.rollout.world import World, quick
-from upkeep.errors import ConflictError, OutsideError
+from upkeep.errors import ConflictError, OutsideError, UpkeepError
 from upkeep.registry.registry import Registry
 from upkeep.rollout.controller import Model
-from upkeep.rollout.metrics import Metrics
+from upkeep.rollout.metrics import UPDATES_EVERY, Metrics, Update
 from upkeep.rollout.watch import LOCK, Report, Watch
 from upkeep.spec.model import ModelSpec
 from upkeep.store import open_store
@@ -210,3 +211,43 @@ def test_own_metrics(one: Worlds) -> None:
     assert told is not None
     metrics.observe(replace(one.reports[-1], told=replace(told, troubles={"store": "the disk is full"})))
     assert value("upkeep_rollout_troubles", {"model": "flight-delays", "kind": "store"}) == 1
+    state = one.reports[-1].told.state if one.reports[-1].told else None
+    assert state is not None
+    assert state.since is not None
+    began = datetime.fromisoformat(state.since).timestamp()
+    assert value("upkeep_rollout_since_seconds", {"model": "flight-delays"}) == began
+    assert value("upkeep_rollout_verdict", {"model": "flight-delays", "verdict": "fail"}) == 0
+
+
+def test_the_newest_update_is_shown_and_not_asked_for_at_every_look(one: Worlds) -> None:
+    one.watch(once=True).run()
+    (report,) = one.reports[-1:]
+    finished = datetime(2026, 3, 1, tzinfo=UTC)
+    passed = Update(update="u1", finished=finished, verdict="pass", outcome="proposed", drift="stable")
+    failed = Update(update="u2", finished=finished, verdict="insufficient", outcome="failed", drift="")
+    given: list[Update | UpkeepError | None] = [None, passed, failed, OutsideError("the store is away")]
+
+    def newest(model: str) -> Update | None:
+        assert model == "flight-delays"
+        answer = given.pop(0)
+        if isinstance(answer, UpkeepError):
+            raise answer
+        return answer
+
+    metrics = Metrics()
+    spec = one.specs[0]
+    metrics.follow_updates([replace(spec, data=replace(spec.data, period="day"))], newest)
+
+    def shown() -> list[tuple[str, float]]:
+        families = {each.name: each for each in metrics.registry.collect()}
+        return [(each.labels["outcome"], each.value) for each in families["upkeep_update_newest_seconds"].samples]
+
+    assert metrics.registry.get_sample_value("upkeep_data_period_seconds", {"model": "flight-delays"}) == 86400
+    at = report.at
+    for expected in ([], [("proposed", finished.timestamp())], [("failed", finished.timestamp())], []):
+        metrics.observe(replace(report, at=at))
+        assert shown() == expected
+        left = len(given)
+        metrics.observe(replace(report, at=at + UPDATES_EVERY / 2))
+        assert len(given) == left
+        at += UPDATES_EVERY
