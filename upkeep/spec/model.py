@@ -490,7 +490,14 @@ class TrainedLayers:
 
 
 def _all_layers(value: object) -> object:
-    return {} if value == "all" else value
+    return {} if value == "all" else _tuples(value)
+
+
+def _tuples(value: object) -> object:
+    """Lists as tuples: pydantic takes what a validator gives it for Python's own."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True)

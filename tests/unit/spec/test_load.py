@@ -67,6 +67,15 @@ def test_one_fairness_rule_and_a_list_of_one_are_the_same() -> None:
     assert spec_of(MINIMAL + one) == spec_of(MINIMAL + many)
 
 
+def test_what_of_a_network_learns_may_be_a_list() -> None:
+    network = "  - {{name: network, strategy: fine_tune, train: {}}}\n"
+    told = {"all": "all", "layers": "{layers: [a, b]}", "lora": "{lora: {layers: [query]}}"}
+    trains = {name: spec_of(MINIMAL + network.format(train)).candidates[1].train for name, train in told.items()}  # type: ignore[union-attr]
+    assert trains["all"] == model.TrainedLayers()
+    assert trains["layers"].layers == ("a", "b")
+    assert trains["lora"].lora == model.Lora(layers=("query",))
+
+
 @pytest.mark.parametrize(
     ("written", "share"),
     [
