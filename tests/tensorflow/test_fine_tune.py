@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.tensorflow import keras_make as make
+from upkeep.data.kinds import Column, Kind
 from upkeep.errors import IntegrityError, ModelError, SpecError
 from upkeep.models import keras_file, keras_runtime
 from upkeep.models.folder import folder_digest, load
@@ -35,6 +37,7 @@ from upkeep.spec.model import (
     SearchSpace,
     TrainedLayers,
 )
+from upkeep.training.keras.features import fit_features
 from upkeep.training.keras.loop import rate_at
 from upkeep.training.task import TrainingResult, TrainingTask
 from upkeep.training.train import refit, train
@@ -176,6 +179,20 @@ def test_preprocessing_lives_in_the_model(tmp_path: Path, action: Any) -> None:
          "time": pa.array([None, 0], pa.timestamp("us", tz="UTC"))}
     )  # fmt: skip
     assert np.isfinite(load(tmp_path / "model").predict_proba(rows)).all()
+
+
+@pytest.mark.parametrize("kind", ["numeric", "categorical", "datetime"])
+def test_columns_of_one_kind_are_enough(tmp_path: Path, kind: Kind) -> None:
+    make.task(tmp_path, make.tuned())  # writes the data
+    names = getattr(make.FEATURES, kind)
+    table = pq.read_table(next((tmp_path / "data").rglob("*.parquet"))).select(names)
+    rows = table.append_column("_row", pa.array(range(table.num_rows), pa.uint64()))
+    found = fit_features(rows.to_batches(), [Column(name=name, kind=kind) for name in names], make.PLAIN)
+    assert (found.numbers is not None, found.dates is not None, bool(found.texts)) == (
+        kind == "numeric",
+        kind == "datetime",
+        kind == "categorical",
+    )
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:

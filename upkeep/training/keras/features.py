@@ -64,7 +64,7 @@ def fit_features(batches: Iterable[Any], columns: Sequence[Column], settings: Pr
                 if entry["values"] is not None:
                     counts[name][entry["values"]] += entry["counts"]
         frame = to_frame(batch, plain)
-        nulls += frame[names["numeric"]].isna().sum().to_numpy()
+        nulls += frame[names["numeric"]].isna().sum().to_numpy(dtype=np.int64)
         sample.add(frame, batch.column("_row").to_numpy().astype(np.uint64))
     frame = sample.frame(plain)
     numeric = frame[names["numeric"]].to_numpy(dtype=np.float64)
