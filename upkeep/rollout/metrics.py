@@ -88,6 +88,7 @@ class Metrics:
             self._commits.labels(model, state.phase).inc()
         for phase in get_args(Phase):
             self._phase.labels(model, phase).set(phase == state.phase)
+            self._commits.labels(model, phase)  # counted from 0: the first one is an increase too
         self._weight.labels(model).set(state.weight)
         self._agrees.labels(model).set(told.agrees)
         if state.since is not None:
