@@ -15,7 +15,15 @@ def collect(
     accept_changed: bool,
     dataset: Output[Dataset],
 ) -> NamedTuple(  # type: ignore[valid-type]
-    "Collected", [("dataset_digest", str), ("champion", str), ("states", dict), ("seen", str), ("swept", str)]
+    "Collected",
+    [
+        ("dataset_digest", str),
+        ("champion", str),
+        ("states", dict),
+        ("seen", str),
+        ("swept", str),
+        ("rounds", dict),
+    ],
 ):
     """Pin the data files by digest; read what serves and where each candidate last stood."""
     from upkeep.update.collect import collect

@@ -12,6 +12,7 @@ def evaluate(
     seen: str,
     champion: str,
     candidates: dict,  # type: ignore[type-arg]
+    rounds: dict,  # type: ignore[type-arg]
     prepared: Input[Dataset],
     evaluation: Output[Artifact],
     metrics: Output[Metrics],
@@ -26,6 +27,7 @@ def evaluate(
         spec_digest=spec_digest,
         champion=champion,
         candidates=candidates,
+        rounds=rounds,
         prepared=prepared,
         evaluation=evaluation,
         metrics=metrics,

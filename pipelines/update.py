@@ -61,7 +61,9 @@ def update_pipeline(model: ModelSpec) -> Any:
             task.set_display_name(f"train {candidate.name}")
             trained[candidate.name] = task.outputs["Output"]
 
-        evaluated = evaluate(**pinned, champion=champion, candidates=trained, prepared=rows)
+        evaluated = evaluate(
+            **pinned, champion=champion, candidates=trained, rounds=collected.outputs["rounds"], prepared=rows
+        )
         deployed = deploy(
             **known,
             dataset_digest=data["dataset_digest"],

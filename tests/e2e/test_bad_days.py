@@ -345,7 +345,7 @@ def in_this_process(_: Any, arguments: dict[str, Any], root: Path, environment: 
             candidates = {"candidates": {"logistic": trained}}
             judged = artifacts("evaluate", "evaluation")
             verdict = evaluate.python_func(
-                **pinned, **champion, **candidates, **rows, **judged,
+                **pinned, **champion, **candidates, rounds=collected.rounds, **rows, **judged,
                 **artifacts("evaluate", "metrics", "confusion", "by_slice"),
             )  # fmt: skip
             deploy.python_func(

@@ -23,12 +23,23 @@ from upkeep.evaluation.answers import Rows, ask, collect, reason_of, sample_tabl
 from upkeep.evaluation.cost import folder_bytes, measure_cost
 from upkeep.evaluation.curves import Portion, Portioned, curves
 from upkeep.evaluation.fairness import fairness_results
+from upkeep.evaluation.forgetting import BEFORE, forgetting
 from upkeep.evaluation.gate import Case, Evidence, gate
 from upkeep.evaluation.importance import Ask, permutation_importance
 from upkeep.evaluation.inputs import CandidateInput, ChampionInput, Retrained, RetrainOn
 from upkeep.evaluation.metrics import sign
 from upkeep.evaluation.paired import paired
-from upkeep.evaluation.result import CandidateResult, Cost, Curves, Evaluation, Importance, Paired, Scores
+from upkeep.evaluation.result import (
+    CandidateResult,
+    Cost,
+    Curves,
+    Evaluation,
+    Forgetting,
+    Importance,
+    Paired,
+    Round,
+    Scores,
+)
 from upkeep.evaluation.scores import score
 from upkeep.evaluation.slices import slice_results
 from upkeep.models.manifest import Predictor
@@ -91,7 +102,8 @@ def evaluate(
     failed = tuple(f"Candidate {one.name} failed: {one.failed}" for one in results if one.failed)
     comparison = _compare(prepared, champion, chosen)
     asked = champion.predictor if champion is not None and not comparison.cannot else None
-    known = [one.predictor.manifest.classes for one in (chosen,) if one is not None and one.predictor is not None]
+    before = chosen.before.predictor if chosen is not None and chosen.before is not None else None
+    known = [one.manifest.classes for one in (chosen.predictor if chosen else None, before) if one is not None]
     classes = union_of_classes(prepared.summary.classes, *([asked.manifest.classes] if asked else []), *known)
     models: dict[str, Predictor] = {}
     if chosen is not None and chosen.predictor is not None:
@@ -108,7 +120,8 @@ def evaluate(
         def tick(done: int) -> None:
             progress("asking the models about held-out rows", done / max(held_out, 1))
 
-        rows, broken = collect(prepared, models, slices=slices, classes=classes, tick=tick)
+        asks = models if before is None else {**models, BEFORE: before}
+        rows, broken = collect(prepared, asks, slices=slices, classes=classes, tick=tick)
         if "candidate" in broken and chosen is not None:
             failed += (f"Candidate {chosen.name} failed on held-out rows: {broken['candidate']}",)
             results = tuple(
@@ -116,6 +129,8 @@ def evaluate(
                 for one in results
             )
             chosen, models = None, {}
+        if BEFORE in broken and chosen is not None and chosen.before is not None:
+            chosen = replace(chosen, before=replace(chosen.before, failed=broken[BEFORE]))
         if "champion" in broken and champion is not None:
             comparison = _Comparison("champion_unreadable", _unreadable(champion, broken["champion"]))
             models.pop("champion", None)
@@ -132,6 +147,7 @@ def evaluate(
     importance: tuple[Importance, ...] = ()
     cost: dict[str, Cost] = {}
     answer: Curves | None = None
+    forgot: tuple[Forgetting, ...] = ()
     if chosen is not None:
         progress("comparing", None)
         sets = _RowSets.of(spec, rows, champion if "champion" in models else None)
@@ -163,6 +179,10 @@ def evaluate(
                 champion="champion" if both else None,
             ),
         )
+        if chosen.goes_on:
+            progress("what was forgotten", None)
+            forgot = (_forgetting(spec, rows, chosen, seed),)
+            evidence = replace(evidence, went_on=chosen.before is not None, forgetting=forgot[0])
         progress("permutation importance", None)
         sample, truth = _sample(prepared, models, sets.decision, seed)
         importance = _importance(models, classes, sample, truth, rows.positive, gate_rules.better.metric, seed=seed)
@@ -180,6 +200,8 @@ def evaluate(
                 spec, prepared, chosen, champion, sets, recipe=recipe, seed=seed, seconds=curve_seconds, clock=clock
             )
     verdict = gate(gate_rules, evidence)
+    others = [one for one in candidates if one.name != evidence.candidate and one.goes_on and one.before]
+    forgot += tuple(found for one in others if (found := _forgotten_by_another(spec, prepared, one, seed)))
     return Evaluation(
         metric=gate_rules.better.metric,
         classes=classes,
@@ -198,6 +220,7 @@ def evaluate(
         cost=cost,
         curves=answer,
         verdict=verdict,
+        forgetting=forgot,
     )
 
 
@@ -390,6 +413,36 @@ def _measure(spec: ModelSpec, sets: _RowSets, models: dict[str, Predictor], seed
         if sets.new and sets.champion_everywhere:
             measured.all = paired(sets.all, "all", **how)
     return measured
+
+
+def _forgetting(spec: ModelSpec, rows: Rows, one: CandidateInput, seed: int, **which: str) -> Forgetting:
+    before = one.before
+    return forgetting(
+        rows,
+        candidate=one.name,
+        before=before,
+        this=Round(model=one.digest, state=one.state, periods=one.periods, scores={}, rows={}),
+        known=one.rounds,
+        metric=spec.gate.better.metric,
+        confidence=spec.gate.better.confidence,
+        resamples=spec.gate.resamples,
+        seed=seed,
+        **which,
+    )
+
+
+def _forgotten_by_another(spec: ModelSpec, prepared: Prepared, one: CandidateInput, seed: int) -> Forgetting | None:
+    """Of a candidate that was not chosen, so on validation rows; None where it cannot be asked."""
+    before = one.before.predictor if one.before is not None else None
+    if one.predictor is None or before is None or not prepared.count(parts=("validation",)):
+        return None
+    classes = union_of_classes(prepared.summary.classes, one.predictor.manifest.classes, before.manifest.classes)
+    models = {"candidate": one.predictor, BEFORE: before}
+    rows, broken = collect(prepared, models, parts=("validation",), classes=classes)
+    if broken:
+        return None
+    # its rounds are scored on held-out rows: they have no place beside these
+    return _forgetting(spec, rows, replace(one, rounds=None), seed, row_set="validation")
 
 
 def _sample(

@@ -19,8 +19,10 @@ from upkeep.evaluation.result import (
     Cost,
     Difference,
     FairnessResult,
+    Forgetting,
     Interval,
     Paired,
+    PeriodChange,
     Reason,
     Scores,
     SliceResult,
@@ -60,6 +62,10 @@ class Evidence:
     fairness: tuple[FairnessResult, ...] = ()
     cost: Cost | None = None
     """The candidate's."""
+    went_on: bool = False
+    """The candidate went on from a model that knew something already, so there is something to forget."""
+    forgetting: Forgetting | None = None
+    """What it forgot on held-out rows."""
 
 
 def gate(rules: spec.Gate, evidence: Evidence) -> Verdict:
@@ -78,6 +84,7 @@ def gate(rules: spec.Gate, evidence: Evidence) -> Verdict:
         reasons.append(_better(rules, evidence.decision))
         reasons.append(_old(rules, evidence))
         reasons += _slices(rules, evidence.slices)
+    reasons += _forgetting(rules, evidence)
     reasons += _at_least(rules, evidence.scores)
     reasons += _fairness(rules, evidence)
     reasons += _budgets(rules, evidence.cost)
@@ -245,6 +252,67 @@ def _slices(rules: spec.Gate, slices: tuple[SliceResult, ...]) -> Iterator[Reaso
         better, worse = (sum(part.finding == name for part in judged) for name in ("better", "worse"))
         text = f"{len(judged)} slices judged: {better} better, {worse} worse, {len(judged) - better - worse} the same."
         yield Reason(rule="gate.slices", finding="note", text=text)
+
+
+def _forgetting(rules: spec.Gate, evidence: Evidence) -> Iterator[Reason]:
+    """Old periods one by one. As for fairness, the estimate is bounded, and only what is beyond doubt fails."""
+    rule, asked, found = "gate.forgetting", rules.forgetting, evidence.forgetting
+    if asked is None:
+        return
+    if not evidence.went_on:
+        text = f"{evidence.candidate} learned everything anew; there is nothing that it could have forgotten."
+        yield Reason(rule=rule, finding="note", text=text)
+        return
+    if found is None or found.failed or found.row_set != "held_out":
+        why = found.failed if found and found.failed else "it was not measured"
+        yield Reason(rule=rule, finding="insufficient", text=f"What was forgotten is not known: {why}.")
+        return
+    old = [one for one in found.periods if one.known_before]
+    for period in found.missing:
+        text = f"{period} was learned once and has no held-out rows now. Keep the old periods in data.source."
+        yield Reason(rule=f"{rule}[{period}]", finding="insufficient", text=text)
+    reasons = [_forgotten(asked, one, rules, found) for one in old]
+    yield from (reason for reason in reasons if reason.finding != "pass")
+    if not old and not found.missing:
+        text = "The model that was gone on from had learned no period that is known."
+        yield Reason(rule=rule, finding="insufficient", text=text)
+    elif old and not found.missing and all(reason.finding == "pass" for reason in reasons):
+        worst = min(range(len(old)), key=lambda place: old[place].change.estimate)  # type: ignore[union-attr]  # pass
+        text = f"No old period lost more than the {asked.worse_by_at_most:g} allowed; of {len(old)} the worst is "
+        yield Reason(rule=rule, finding="pass", text=text + reasons[worst].text)
+
+
+def _forgotten(asked: spec.ForgettingRule, one: PeriodChange, rules: spec.Gate, found: Forgetting) -> Reason:
+    """The finding on one old period."""
+    allowed, metric = asked.worse_by_at_most, _label(rules.better.metric)
+
+    def say(finding: Literal["pass", "fail", "insufficient"], text: str) -> Reason:
+        return Reason(rule=f"gate.forgetting[{one.period}]", finding=finding, text=text)
+
+    if not _known(one.rows) or one.rows < asked.min_rows:
+        rows = one.rows if _known(one.rows) else 0
+        return say("insufficient", f"{one.period} has {rows:,} held-out rows; {asked.min_rows:,} are needed.")
+    gap = _sound(one.change)
+    if gap is None or not _known(one.before, one.after, found.confidence):
+        groups = "" if one.groups is None else f" in {one.groups} groups (5 are the least)"
+        return say(
+            "insufficient",
+            f"The change of {metric} on {one.rows:,} held-out rows of {one.period}{groups} cannot be told with an "
+            "interval.",
+        )
+    if not _known(found.together) or found.together < rules.better.confidence or found.confidence < found.together:
+        return say("insufficient", f"The intervals are not at the {rules.better.confidence:.0%} asked for.")
+    better = " in the better direction" if rules.better.metric in LOWER_IS_BETTER else ""
+    text = (
+        f"{one.period}: {metric} {one.before:.3f} → {one.after:.3f} on {one.rows:,} held-out rows, "
+        f"{gap.estimate:+.3f}{better} ({100 * found.confidence:.4g} % interval {gap.low:+.3f} to {gap.high:+.3f})"
+    )
+    if gap.high < -allowed:
+        return say("fail", f"{text}: more was forgotten than the {allowed:g} allowed, beyond doubt.")
+    if gap.estimate < -allowed:
+        return say("insufficient", f"{text}: it looks forgotten by more than the {allowed:g} allowed, with doubt.")
+    doubt = f"; the interval reaches {gap.low:+.3f}" if gap.low < -allowed else ""
+    return say("pass", f"{text}{doubt}.")
 
 
 def _at_least(rules: spec.Gate, scores: Scores | None) -> Iterator[Reason]:

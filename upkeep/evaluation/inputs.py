@@ -7,7 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upkeep.evaluation.curves import Portion
+from upkeep.evaluation.result import Rounds
 from upkeep.models.manifest import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """The model that a candidate went on from."""
+
+    name: str
+    """In words: ``where it last stood``, ``champion v3``."""
+    model: str
+    """Digest of its bytes."""
+    state: str
+    """Digest of the state it was part of; empty: it was the champion."""
+    periods: tuple[str, ...]
+    """The periods it had learned."""
+    predictor: Predictor | None
+    failed: str = ""
+    """Why there is no predictor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +45,17 @@ class CandidateInput:
     """Training rows it learned from."""
     periods: tuple[str, ...] = ()
     """The periods it learned from, oldest first; empty: all that have training rows."""
+    state: str = ""
+    """Digest of the state it left, where it goes on learning."""
+    before: Before | None = None
+    """What it went on from; None: it learned all anew."""
+    rounds: Rounds | None = None
+    """Its earlier rounds, as far as they are known."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its strategy goes on from where it stood."""
+        return self.strategy in ("incremental", "fine_tune")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,6 +150,75 @@ class Curves:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PeriodChange:
+    """What one round of learning did to a candidate on one period's rows, which it has not learned from."""
+
+    period: str
+    known_before: bool
+    """The model that was gone on from had learned this period: what is lost here is forgotten."""
+    rows: int
+    groups: int | None
+    """Split groups that the rows come from; None: rows stand for themselves."""
+    before: float | None
+    after: float | None
+    change: Interval | None
+    """After minus before, paired, in the better direction. None: not defined, or too few rows or groups."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One row of the matrix: a candidate after one round of learning."""
+
+    model: str
+    """Digest of the model."""
+    state: str
+    """Digest of the state that it left; empty: the model was no state of this candidate."""
+    periods: tuple[str, ...]
+    """The periods it had learned by then."""
+    scores: dict[str, float | None]
+    """Period → the metric on that period's held-out rows."""
+    rows: dict[str, int]
+    """Period → on how many."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """All rounds of a candidate whose scores are known, oldest first: the matrix R."""
+
+    metric: str
+    rounds: tuple[Round, ...]
+    chance: dict[str, float | None]
+    """Period → the metric of an answer that knows only how frequent each class is."""
+    schema_version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgetting:
+    """What a candidate that goes on learning lost and gained by this update, on each period."""
+
+    candidate: str
+    row_set: Literal["held_out", "validation"]
+    """Validation rows for candidates that were not chosen: these do not meet the held-out rows."""
+    went_on_from: str
+    """What it went on from, in words; empty: it began."""
+    failed: str
+    """Why the model before could not be asked; empty: it was, or there was none."""
+    confidence: float
+    """Of each period's interval: so high that all old periods' hold together at ``together``."""
+    together: float
+    periods: tuple[PeriodChange, ...]
+    missing: tuple[str, ...]
+    """Periods that the model before had learned, of which there are no rows."""
+    matrix: Rounds
+    backward: float | None
+    """Backward transfer; below zero: forgetting. None: not known (yet)."""
+    backward_over: int
+    """Over so many periods."""
+    forward: float | None
+    forward_over: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class CandidateResult:
     name: str
     strategy: str
@@ -217,4 +286,6 @@ class Evaluation:
     cost: dict[str, Cost]
     curves: Curves | None
     verdict: Verdict
+    forgetting: tuple[Forgetting, ...] = ()
+    """Of candidates that go on learning, the chosen one first."""
     schema_version: int = 1

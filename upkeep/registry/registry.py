@@ -9,6 +9,7 @@
       trained/                       what each training made, for the steps after it; swept after the grace time
       sweeps/000001.json             what a sweep took of that, so that no cached training names it any more
       states/<candidate>/…           what a candidate that goes on learning goes on from
+      rounds/<candidate>/            what it scored after each round of learning; the newest record holds them all
       checkpoints/<candidate>.npz    where a training stands, while it is under way
       heldout/                       fingerprints of the rows that no training may see
       updates/<id>/                  what each update left: its record, page, drift report, evaluation
@@ -69,6 +70,7 @@ class _Made:
 
     model: str
     parents: tuple[str, ...] = ()
+    went_on_from: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,6 +294,24 @@ class Registry:
         """Download a state to the new folder ``to``; ``to``. Raises as :meth:`get_model` does."""
         return self._states(candidate).get(digest, to)
 
+    def put_rounds(self, candidate: str, data: bytes) -> str:
+        """Store what a candidate scored after each of its rounds; the record's name, which holds its digest."""
+        newest = self.latest_rounds(candidate)
+        digest = records.digest(data)
+        if newest.endswith(digest):
+            return newest
+        name = f"{int(newest.partition('-')[0] or 0) + 1:06d}-{digest}"
+        self.store.create(self._key(f"rounds/{candidate}/{name}.json"), data)
+        return name
+
+    def latest_rounds(self, candidate: str) -> str:
+        """The name of the newest record of a candidate's rounds; empty where it has none."""
+        return max(self._names(f"rounds/{candidate}"), default="").removesuffix(".json")
+
+    def get_rounds(self, candidate: str, name: str) -> bytes:
+        """A record of rounds. Raises :class:`MissingObject`, :class:`IntegrityError`."""
+        return self._get_digested(f"rounds/{candidate}/{name}.json", name.rpartition("-")[2])
+
     def get_checkpoint(self, candidate: str) -> bytes | None:
         """What a training of this candidate saved before it was killed; None: nothing."""
         try:
@@ -374,10 +394,10 @@ class Registry:
         """Delete what nothing names and what has not been touched for the grace time; the keys, in order.
 
         That is: what trainings made, and bytes of models that neither a card names, not even as a parent, nor a
-        training within the grace time; states that no candidate goes on from; what crashed writers left; lock epochs
-        long over. A folder goes as a whole or stays. With ``dry_run`` nothing
-        is deleted. Raises :class:`ConflictError` while an update is under way, and :class:`IntegrityError` when a
-        card cannot be read: what it names is then not known, and nothing is deleted.
+        training within the grace time; states that no candidate goes on from, and records of rounds that a newer one
+        holds; what crashed writers left; lock epochs long over. A folder goes as a whole or stays. With ``dry_run``
+        nothing is deleted. Raises :class:`ConflictError` while an update is under way, and :class:`IntegrityError` when
+        a card cannot be read: what it names is then not known, and nothing is deleted.
         """
         if dry_run:
             return self._sweep(now - grace, None)
@@ -392,12 +412,15 @@ class Registry:
         stale = self._older(trained, before)
         for key in sorted(set(trained) - set(stale)):
             made = records.from_json(_Made, self.store.get(key), source=f"{self.store.uri}/{key}")
-            named |= {made.model, *made.parents}
+            named |= {made.model, *made.parents, made.went_on_from}
         keys = [*stale, *self._stale_folders(self._models, named, before)]
         for candidate in sorted({name.partition("/")[0] for name in self._names("states")}):
             keys += self._stale_folders(self._states(candidate), {self.latest_state(candidate)}, before)
             old = [self._pointer_key(candidate, number) for number in self._state_numbers(candidate)[:-1]]
             keys += self._older(old, before)
+        for candidate in sorted({name.partition("/")[0] for name in self._names("rounds")}):
+            past = self._names(f"rounds/{candidate}")[:-1]
+            keys += self._older([self._key(f"rounds/{candidate}/{name}") for name in past], before)
         keys += self._older([self._key(f"checkpoints/{name}") for name in self._names("checkpoints")], before)
         for of in sorted({name.partition("/")[0] for name in self._names("lock")}):
             keys += self._older(lock.past_epochs(self.store, self._key(f"lock/{of}")), before)

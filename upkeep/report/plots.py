@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from upkeep.data.prepared import PeriodCounts
 from upkeep.drift.result import ColumnDrift, Histogram
-from upkeep.evaluation.result import CurvePoint, Scores
+from upkeep.evaluation.result import CurvePoint, PeriodChange, Scores
 from upkeep.records import digest
 from upkeep.report import words
 
@@ -458,6 +458,43 @@ def by_period(scores: Mapping[str, Mapping[str, Scores]], metric: str, new: Sequ
             f"{words.metric_name(metric)} by period",
             f"On each period's held-out rows, with 95 % intervals: {told}.",
         )
+
+
+def forgetting(periods: Sequence[PeriodChange], metric: str, candidate: str) -> Markup | None:
+    """Before and after on each period, joined by a line; the periods that were new to it stand on a tint."""
+    shown = [(one, one.before, one.after) for one in periods if one.before is not None and one.after is not None]
+    if not shown:
+        return None
+    with canvas(width=560, height=230) as (figure, axes):
+        new = [place for place, (one, _, _) in enumerate(shown) if not one.known_before]
+        if new:
+            axes.axvspan(min(new) - 0.5, max(new) + 0.5, color="#eaf2fa", zorder=0)
+        for place, (_, before, after) in enumerate(shown):
+            axes.plot([place, place], [before, after], color="#9aa3ae", linewidth=1.4, zorder=1)
+        for who, values, label in (
+            ("champion", [before for _, before, _ in shown], "before"),
+            ("candidate", [after for _, _, after in shown], "after"),
+        ):
+            axes.scatter(
+                range(len(shown)),
+                values,
+                s=34,
+                marker=_marker(who),
+                facecolor="white" if who == "champion" else NEW,
+                edgecolor=_line(who)["color"],
+                linewidth=1.5,
+                zorder=3,
+                label=label,
+            )
+        _ticks(axes, [one.period for one, _, _ in shown], limit=8)
+        axes.set_xlim(-0.6, len(shown) - 0.4)
+        axes.set_ylabel(words.metric_name(metric))
+        if new:
+            where = {"transform": axes.get_xaxis_transform(), "ha": "right", "va": "top"}
+            axes.text(max(new) + 0.45, 0.97, "new to it", color=NEW, **where)
+        legend_above(axes, 2)
+        told = "; ".join(f"{one.period}: {words.number(a)} before, {words.number(b)} after" for one, a, b in shown)
+        return to_svg(figure, f"{words.metric_name(metric)} of {candidate} before and after this update", f"{told}.")
 
 
 def curve(points: Sequence[CurvePoint], title: str, x: str, metric: str, *, who: str = "candidate") -> Markup | None:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from upkeep.data.dataset import period_order
 from upkeep.data.prepared import Summary
 from upkeep.evaluation.result import (
     CurvePoint,
     Evaluation,
     FairnessResult,
+    Forgetting,
     Importance,
     Interval,
     Paired,
@@ -65,6 +67,19 @@ class FairnessColumn:
 
 
 @dataclass(frozen=True)
+class ForgettingParts:
+    found: Forgetting
+    scale: bars.Scale
+    limit: float | None
+    """What the gate allows to be lost, below zero; None: it was not asked, or not of this candidate."""
+    plot: Markup | None
+    matrix: tuple[tuple[str, tuple[tuple[float | None, bool], ...]], ...]
+    """Round → (score, learned by then) a period."""
+    columns: tuple[str, ...]
+    """The periods of the matrix."""
+
+
+@dataclass(frozen=True)
 class EvaluationParts:
     evaluation: Evaluation
     classes: tuple[str, ...]
@@ -82,6 +97,7 @@ class EvaluationParts:
     roc: Markup | None
     calibration: Markup | None
     by_period: Markup | None
+    forgetting: tuple[ForgettingParts, ...]
     slices: tuple[SliceResult, ...]
     small_slices: tuple[SliceResult, ...]
     slice_scale: bars.Scale
@@ -146,6 +162,24 @@ def _asked(view: UpdateView, row_set: str) -> dict[str, float]:
         return {}
     metric = str(view.gate.better.metric)
     return {"new": {metric: view.gate.better.by}, "old": {metric: -view.gate.old.worse_by_at_most}}.get(row_set, {})
+
+
+def _forgetting(view: UpdateView, found: Forgetting, metric: str) -> ForgettingParts:
+    asked = view.gate.forgetting if view.gate and found.row_set == "held_out" else None
+    limit = -asked.worse_by_at_most if asked else None
+    matrix = found.matrix.rounds if found.row_set == "held_out" else ()
+    columns = sorted({period for one in matrix for period in one.scores}, key=period_order)
+    return ForgettingParts(
+        found=found,
+        scale=bars.interval_scale([one.change for one in found.periods], [limit]),
+        limit=limit,
+        plot=plots.forgetting(found.periods, metric, found.candidate),
+        matrix=tuple(
+            (f"round {number}", tuple((one.scores.get(period), period in one.periods) for period in columns))
+            for number, one in enumerate(matrix, start=1)
+        ),
+        columns=tuple(columns),
+    )
 
 
 def _fairness(results: Sequence[FairnessResult]) -> tuple[FairnessColumn, ...]:
@@ -225,6 +259,7 @@ def evaluation_parts(view: UpdateView, evaluation: Evaluation) -> EvaluationPart
         roc=plots.roc(scores),
         calibration=plots.calibration(scores),
         by_period=plots.by_period(evaluation.by_period, metric, view.new_periods),
+        forgetting=tuple(_forgetting(view, found, metric) for found in evaluation.forgetting),
         slices=tuple(sorted(clear, key=_slice_order)),
         small_slices=tuple(found for found in evaluation.slices if found.finding == "insufficient"),
         slice_scale=bars.interval_scale([found.difference for found in clear], [limit]),

@@ -181,7 +181,7 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 def level(confidence: float) -> str:
     """A confidence level: ``95 %``."""
-    return f"{100 * confidence:g} %"
+    return f"{100 * confidence:.4g} %"
 
 
 def p_value(value: float | None) -> str:

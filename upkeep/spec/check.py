@@ -830,6 +830,13 @@ def _gate(c: _Context) -> Iterator[Problem]:
             "use a small difference such as 0.005",
             *("gate", "better", "by"),
         )
+    if gate.forgetting is not None and c.spec.data.split.method != "hash":
+        yield c.error(
+            f"with `split.method: {c.spec.data.split.method}` old periods have no rows that stay held out, so what is "
+            "forgotten cannot be judged",
+            "remove it, or split by hash",
+            *("gate", "forgetting"),
+        )
     wants_positive = [m for m in (gate.better.metric, *gate.at_least) if m in ("f1", "precision", "recall")]
     two = target.classes is not None and len(target.classes) == 2
     if wants_positive and two and target.positive is None:

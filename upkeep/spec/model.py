@@ -626,6 +626,23 @@ class OldRows:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForgettingRule:
+    """What a candidate that goes on learning (``incremental``, ``fine_tune``) may lose on any one old period."""
+
+    __pydantic_config__ = EDGE
+    worse_by_at_most: Points
+    """How much worse than the model it went on from, at most, on the held-out rows of each period that this one had
+    learned."""
+    min_rows: Annotated[int, Ge(1)] = 100
+    """An old period with fewer held-out rows is ``insufficient``."""
+
+
+def _limit_alone(value: object) -> object:
+    alone = isinstance(value, int | float | str) and not isinstance(value, bool)
+    return {"worse_by_at_most": value} if alone else value
+
+
+@dataclass(frozen=True, kw_only=True)
 class SliceRule:
     """What may be lost in any one slice."""
 
@@ -679,6 +696,12 @@ class Gate:
     """What may be lost on the rows that the champion knows."""
     slices: SliceRule = SliceRule()
     """What may be lost in any one slice."""
+    forgetting: Annotated[
+        ForgettingRule | None,
+        BeforeValidator(_limit_alone, json_schema_input_type=ForgettingRule | Points | None),
+    ] = None
+    """What a candidate that goes on learning may lose on any one old period; a number alone is ``worse_by_at_most``.
+    Default: reported, not judged."""
     fairness: Annotated[
         tuple[Fairness, ...],
         BeforeValidator(_as_tuple, json_schema_input_type=Fairness | tuple[Fairness, ...]),

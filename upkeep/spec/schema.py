@@ -247,8 +247,9 @@ def _type(each: Node) -> str:
 
 def _union(branches: list[Node]) -> str:
     types = [branch.get("type") for branch in branches]
-    if types == ["number", "string"]:
-        return _range("share", branches[0]) if branches[0].get("maximum") != 1 else "share"
+    if types[-2:] == ["number", "string"]:
+        share = _range("share", branches[-2]) if branches[-2].get("maximum") != 1 else "share"
+        return " or ".join([*map(_type, branches[:-2]), share])
     if types == ["string", "boolean", "integer"]:
         return "a label"
     if len(branches) == 2 and branches[1].get("type") == "array":

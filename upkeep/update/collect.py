@@ -23,6 +23,8 @@ class Collected(NamedTuple):
     """Names the held-out rows of earlier updates."""
     swept: str
     """Names the newest sweep: what trainings before it had made may be gone."""
+    rounds: dict[str, str]
+    """Candidate → the name of the record of what it scored after each round of learning."""
 
 
 @step
@@ -37,4 +39,5 @@ def collect(context: Context, *, until: str, accept_changed: bool, dataset: Arti
     serving = serving_now(spec)
     champion = serving.champion.version if serving.champion else ""
     states = {name: state for c in spec.candidates if (state := registry.latest_state(name := c.name))}
-    return Collected(found.digest, champion, states, registry.held_out_name(), registry.last_sweep())
+    rounds = {name: record for c in spec.candidates if (record := registry.latest_rounds(name := c.name))}
+    return Collected(found.digest, champion, states, registry.held_out_name(), registry.last_sweep(), rounds)

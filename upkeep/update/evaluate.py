@@ -16,8 +16,8 @@ from upkeep.errors import OutsideError, UpkeepError
 from upkeep.evaluation.answers import sample_table
 from upkeep.evaluation.curves import Portion
 from upkeep.evaluation.evaluate import evaluate as judge
-from upkeep.evaluation.inputs import CandidateInput, ChampionInput, Retrained, RetrainOn
-from upkeep.evaluation.result import Evaluation, Scores
+from upkeep.evaluation.inputs import Before, CandidateInput, ChampionInput, Retrained, RetrainOn
+from upkeep.evaluation.result import Evaluation, Rounds, Scores
 from upkeep.models.folder import load
 from upkeep.models.manifest import Predictor
 from upkeep.registry.learned import adopted, other_split
@@ -39,6 +39,7 @@ def evaluate(
     *,
     champion: str,
     candidates: dict[str, str],
+    rounds: dict[str, str],
     prepared: ArtifactLike,
     evaluation: ArtifactLike,
     metrics: ArtifactLike,
@@ -50,7 +51,9 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="upkeep-evaluate-") as folder:
         work = Path(folder)
         known = trained.get_all(registry, _in_order(spec, candidates))
-        inputs = [_candidate(registry, work, spec, name, record) for name, record in known.items()]
+        inputs = [
+            _candidate(registry, work, spec, record, rounds.get(name, ""), champion) for name, record in known.items()
+        ]
         result = judge(
             spec,
             rows,
@@ -68,6 +71,9 @@ def evaluate(
         chosen = next((one.predictor for one in inputs if one.name == result.chosen and one.predictor), None)
         if chosen is not None:
             _write_answers(out, rows, chosen)
+        for found in result.forgetting:
+            if found.candidate == result.chosen and found.matrix.rounds:
+                registry.put_rounds(found.candidate, records.to_json(found.matrix))
     _log(result, metrics, confusion, by_slice)
     return result.verdict.verdict
 
@@ -78,15 +84,22 @@ def _in_order(spec: ModelSpec, candidates: dict[str, str]) -> dict[str, str]:
 
 
 def _candidate(
-    registry: Registry, work: Path, spec: ModelSpec, name: str, record: trained.TrainedCandidate
+    registry: Registry, work: Path, spec: ModelSpec, record: trained.TrainedCandidate, rounds: str, champion: str
 ) -> CandidateInput:
-    predictor, failed = None, ""
-    try:
-        predictor = trained.predictor(registry, record.model, work, spec.estimators)
-    except OutsideError:  # an outage says nothing of the model
-        raise
-    except UpkeepError as error:
-        failed = str(error)
+    name = record.result.candidate
+    predictor, failed = _loaded(registry, work, spec, record.model)
+    before = None
+    if record.went_on_from:
+        gone_on, why = _loaded(registry, work / "before", spec, record.went_on_from)
+        before = Before(
+            name="where it last stood" if record.state_before else f"champion {champion}",
+            model=record.went_on_from,
+            state=record.state_before,
+            periods=record.knew,
+            predictor=gone_on,
+            failed=why and f"the model that it went on from cannot be loaded ({why})",
+        )
+    source = f"rounds/{name}/{rounds}.json"
     return CandidateInput(
         name=name,
         strategy=record.result.strategy,
@@ -96,7 +109,20 @@ def _candidate(
         failed=failed,
         rows=record.result.rows,
         periods=record.result.periods,
+        state=record.state,
+        before=before,
+        rounds=records.from_json(Rounds, registry.get_rounds(name, rounds), source=source) if rounds else None,
     )
+
+
+def _loaded(registry: Registry, work: Path, spec: ModelSpec, digest: str) -> tuple[Predictor | None, str]:
+    """The predictor, or why there is none."""
+    try:
+        return trained.predictor(registry, digest, work, spec.estimators), ""
+    except OutsideError:  # an outage says nothing of the model
+        raise
+    except UpkeepError as error:
+        return None, str(error)
 
 
 def _champion(registry: Registry, work: Path, spec: ModelSpec, version: str, privacy_key: str) -> ChampionInput:
@@ -154,6 +180,13 @@ def _log(result: Evaluation, metrics: ArtifactLike, confusion: Any, by_slice: An
             for name, value in scores.metrics.items():
                 if value is not None:
                     metrics.metadata[f"{model}_{row_set}_{name}"] = value
+    for found in result.forgetting:
+        if found.candidate == result.chosen:
+            measures = {"backward_transfer": found.backward, "forward_transfer": found.forward}
+            metrics.metadata.update(_known(measures))
+            lost = [one.change.estimate for one in found.periods if one.known_before and one.change]
+            if lost:
+                metrics.metadata["worst_change_on_an_old_period"] = min(lost)
     shown = _shown(result)
     if shown is not None:
         classes = [str(label) for label in result.classes]

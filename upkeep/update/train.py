@@ -13,6 +13,7 @@ from upkeep.models.folder import folder_size, read_manifest
 from upkeep.registry.learned import may_have_learned
 from upkeep.registry.registry import Registry
 from upkeep.spec.model import Candidate, Ensemble, FineTune
+from upkeep.training.before import before, from_champion
 from upkeep.training.task import CHAMPION, TrainingTask
 from upkeep.training.train import train as fit
 from upkeep.update import trained
@@ -62,8 +63,12 @@ def train(
         except ModelError as error:  # the folder it names is a temporary one: name the candidate
             raise ModelError(problems=tuple(_of_candidate(candidate, problem) for problem in error.problems)) from error
         digest = registry.put_model(out)
-        if state_out.exists():
-            registry.put_state(candidate, state_out)
+        went_on_from, state_before, knew = "", "", before(task, result, work / "before")
+        if knew is not None:
+            went_on_from, state_before = registry.put_model(work / "before"), states[candidate]
+        elif from_champion(task):
+            went_on_from, knew = digests[CHAMPION], registry.card(champion).trained.periods
+        state_digest = registry.put_state(candidate, state_out) if state_out.exists() else ""
         if isinstance(chosen, FineTune):
             registry.drop_checkpoint(candidate)
         shutil.copytree(out, model.path)
@@ -73,6 +78,10 @@ def train(
             size_bytes=folder_size(out),
             parents=tuple(sorted(digests.values())),
             result=result,
+            state=state_digest,
+            went_on_from=went_on_from,
+            state_before=state_before,
+            knew=knew or (),
         )
     framework = "keras" if record.format == "keras" else "scikit-learn"
     model.metadata.update(digest=digest, framework=framework, candidate=candidate)

@@ -25,6 +25,14 @@ class TrainedCandidate:
     parents: tuple[str, ...]
     """Digests of the models it was made from."""
     result: TrainingResult
+    state: str = ""
+    """Digest of the state that it left; empty: it does not go on learning."""
+    went_on_from: str = ""
+    """Digest of the model that it went on from; empty: it learned all anew."""
+    state_before: str = ""
+    """Digest of the state that model was part of; empty: it was the champion."""
+    knew: tuple[str, ...] = ()
+    """The periods that this model had learned."""
     schema_version: int = 1
 
 
@@ -42,6 +50,8 @@ def get(registry: Registry, name: str) -> TrainedCandidate:
     try:
         record = records.from_json(TrainedCandidate, registry.get_trained(name), source=f"trained/{name}.json")
         missing = registry.missing(record.model)
+        if record.went_on_from:
+            missing += registry.missing(record.went_on_from)
     except MissingObject as error:
         raise _swept(error.problems[0].where) from error
     if missing:

@@ -15,20 +15,25 @@ from upkeep.evaluation.result import (
     Cost,
     Difference,
     FairnessResult,
+    Forgetting,
     Interval,
     Paired,
+    PeriodChange,
     Reason,
+    Round,
+    Rounds,
     Scores,
     SliceResult,
     Verdict,
 )
-from upkeep.spec.model import Better, Budgets, Fairness, Gate, OldRows, SliceRule
+from upkeep.spec.model import Better, Budgets, Fairness, ForgettingRule, Gate, OldRows, SliceRule
 
 RULES = Gate(
     better=Better(metric="f1", by=0.005, confidence=0.95),
     at_least={"recall": 0.5, "log_loss": 0.7},
     old=OldRows(worse_by_at_most=0.02),
     slices=SliceRule(worse_by_at_most=0.05, min_rows=100),
+    forgetting=ForgettingRule(worse_by_at_most=0.02),
     fairness=(Fairness(column="origin", equal_opportunity_difference=0.1),),
     budgets=Budgets(latency_ms=20, size_mb=50),
     min_rows=200,
@@ -88,6 +93,24 @@ def gap_of(estimate: float, half: float = 0.02, *, limit: float | None = 0.1, **
     return replace(result, **changes)
 
 
+def forgot(*gaps: float | None, half: float = 0.02, rows: int = 500, **changes: Any) -> Forgetting:
+    """One old period a gap, and the new one after them."""
+    periods = tuple(
+        PeriodChange(
+            period=f"2013-0{number}", known_before=number <= len(gaps), rows=rows, groups=30, before=0.5,
+            after=0.5 + (gap or 0.0), change=None if gap is None else interval(gap, half),
+        )
+        for number, gap in enumerate((*gaps, 0.1), start=1)
+    )  # fmt: skip
+    one = Round(model="m", state="s", periods=("2013-01",), scores={"2013-01": 0.5}, rows={"2013-01": 500})
+    found = Forgetting(
+        candidate="boosting", row_set="held_out", went_on_from="where it last stood", failed="", confidence=0.975,
+        together=0.95, periods=periods, missing=(), matrix=Rounds(metric="f1", rounds=(one,), chance={"2013-01": 0.0}),
+        backward=-0.01, backward_over=1, forward=0.2, forward_over=1,
+    )  # fmt: skip
+    return replace(found, **changes)
+
+
 GOOD = Evidence(
     case="champion",
     champion="v2",
@@ -98,6 +121,8 @@ GOOD = Evidence(
     slices=(slice_of(0.03), slice_of(None, value="OO", rows=29)),
     fairness=(gap_of(0.05),),
     cost=Cost(latency_ms_p50=2.0, latency_ms_p95=5.0, rows_per_second=1e5, size_bytes=1_000_000),
+    went_on=True,
+    forgetting=forgot(0.0, -0.01),
 )
 
 
@@ -113,6 +138,7 @@ def test_a_better_candidate_passes_and_the_reasons_carry_the_numbers() -> None:
     assert {reason.rule for reason in verdict.reasons if reason.finding == "pass"} == {
         "gate.better",
         "gate.old.worse_by_at_most",
+        "gate.forgetting",
         "gate.at_least.recall",
         "gate.at_least.log_loss",
         "gate.fairness[origin].equal_opportunity_difference",
@@ -140,6 +166,18 @@ def test_a_better_candidate_passes_and_the_reasons_carry_the_numbers() -> None:
         ({"old": pair(rows=100)}, "gate.old.worse_by_at_most", "insufficient"),
         ({"old": None}, "gate.old.worse_by_at_most", "insufficient"),
         ({"old": None, "old_expected": False}, "gate.old.worse_by_at_most", "note"),
+        ({"forgetting": forgot(0.0, -0.05)}, "gate.forgetting[2013-02]", "fail"),
+        ({"forgetting": forgot(0.0, -0.05, half=0.04)}, "gate.forgetting[2013-02]", "insufficient"),
+        ({"forgetting": forgot(0.0, -0.01, half=0.04)}, "gate.forgetting", "pass"),
+        ({"forgetting": forgot(0.0, None)}, "gate.forgetting[2013-02]", "insufficient"),
+        ({"forgetting": forgot(0.0, 0.0, rows=99)}, "gate.forgetting[2013-02]", "insufficient"),
+        ({"forgetting": forgot(0.0, missing=("2012-12",))}, "gate.forgetting[2012-12]", "insufficient"),
+        ({"forgetting": forgot()}, "gate.forgetting", "insufficient"),
+        ({"forgetting": forgot(0.0, failed="its bytes are gone")}, "gate.forgetting", "insufficient"),
+        ({"forgetting": forgot(0.0, row_set="validation")}, "gate.forgetting", "insufficient"),
+        ({"forgetting": forgot(0.0, together=0.9)}, "gate.forgetting[2013-01]", "insufficient"),
+        ({"forgetting": None}, "gate.forgetting", "insufficient"),
+        ({"forgetting": None, "went_on": False}, "gate.forgetting", "note"),
         ({"scores": scores(recall=0.49)}, "gate.at_least.recall", "fail"),
         ({"scores": scores(recall=None)}, "gate.at_least.recall", "insufficient"),
         ({"scores": scores(rows=50)}, "gate.at_least.recall", "insufficient"),
@@ -257,7 +295,10 @@ def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return (*value[:head], put(value[head], rest, new), *value[head + 1 :])
 
 
-DECIDES_NOTHING = {"positives", "both_right", "both_wrong", "confusion", "latency_ms_p50", "rows_per_second", "groups"}
+DECIDES_NOTHING = {
+    "matrix", "backward", "backward_over", "forward", "forward_over",
+    "positives", "both_right", "both_wrong", "confusion", "latency_ms_p50", "rows_per_second", "groups",
+}  # fmt: skip
 
 
 def decides(path: tuple[Any, ...]) -> bool:
@@ -265,6 +306,8 @@ def decides(path: tuple[Any, ...]) -> bool:
     if any(part in DECIDES_NOTHING for part in path):
         return False
     if path[0] == "fairness" and "champion" in path:
+        return False
+    if path[:2] == ("forgetting", "periods") and path[2] == 2:  # a new period: nothing of it can be forgotten
         return False
     if path[0] in ("decision", "old") and "differences" in path:
         return METRICS[path[2]] == RULES.better.metric

@@ -20,16 +20,20 @@ from upkeep.evaluation.result import (
     Difference,
     Evaluation,
     FairnessResult,
+    Forgetting,
     Importance,
     Interval,
     Paired,
+    PeriodChange,
     Reason,
+    Round,
+    Rounds,
     Scores,
     SliceResult,
     Verdict,
 )
 from upkeep.report.view import Lineage, Release, UpdateView
-from upkeep.spec.model import Better, Budgets, Fairness, Gate
+from upkeep.spec.model import Better, Budgets, Fairness, ForgettingRule, Gate
 from upkeep.training.task import TrainingResult
 
 CARRIERS = ("UA", "B6", "EV", "DL", "AA", "MQ", "US", "9E", "WN", "VX", "FL", "AS", "F9", "YV", "HA", "OO")
@@ -408,6 +412,89 @@ REASONS = (
 )
 
 
+def forgetting(candidate: str, row_set: str, learned: Sequence[str], new: Sequence[str]) -> Forgetting:
+    """The candidate lost a little on every old period, more the older it is, and gained on the new ones."""
+    changes = [(period, True, -0.012 * (len(learned) - place)) for place, period in enumerate(learned)]
+    changes += [(period, False, 0.09) for period in new]
+    periods = tuple(
+        PeriodChange(
+            period=period,
+            known_before=known,
+            rows=7_000 + 311 * place,
+            groups=6,
+            before=0.31 - 0.02 * place,
+            after=0.31 - 0.02 * place + gap,
+            change=around(gap, 0.018),
+        )
+        for place, (period, known, gap) in enumerate(changes)
+    )
+    names = [*learned, *new]
+    rounds = tuple(
+        Round(
+            model=name(f"{candidate} {number}"),
+            state=name(f"state {number}"),
+            periods=tuple(names[: number + 1]),
+            scores={period: 0.33 - 0.012 * abs(place - number) for place, period in enumerate(names[: number + 2])},
+            rows=dict.fromkeys(names[: number + 2], 7_000),
+        )
+        for number in range(len(names))
+    )
+    return Forgetting(
+        candidate=candidate,
+        row_set="held_out" if row_set == "held_out" else "validation",
+        went_on_from="where it last stood",
+        failed="",
+        confidence=1 - 0.05 / len(learned),
+        together=0.95,
+        periods=periods,
+        missing=(),
+        matrix=Rounds(metric="f1", rounds=rounds, chance=dict.fromkeys(names, 0.0)),
+        backward=-0.024,
+        backward_over=len(learned),
+        forward=0.318,
+        forward_over=len(names) - 1,
+    )
+
+
+def going_on() -> UpdateView:
+    """A network that went on from where it stood, forgot too much, and is held back for it."""
+    view = passing()
+    assert view.evaluation is not None and view.gate is not None
+    learned, new = ("2013-01", "2013-02", "2013-03"), ("2013-04",)
+    forgot = "2013-01: F1 0.310 → 0.274 on 7,000 held-out rows, −0.036 (98.33 % interval −0.054 to −0.018)"
+    reason = Reason(
+        rule="gate.forgetting[2013-01]",
+        finding="fail",
+        text=f"{forgot}: more was forgotten than the 0.01 allowed, beyond doubt.",
+    )
+    chosen = replace(view.evaluation.candidates[0], name="network", strategy="fine_tune")
+    evaluation = replace(
+        view.evaluation,
+        candidates=(chosen, view.evaluation.candidates[1]),
+        chosen="network",
+        forgetting=(
+            forgetting("network", "held_out", learned, new),
+            forgetting("linear", "validation", learned, new),
+        ),
+        verdict=replace(
+            view.evaluation.verdict,
+            verdict="fail",
+            summary=f"network is rejected against v1. {reason.text}",
+            reasons=(reason, *REASONS),
+        ),
+    )
+    network = replace(
+        view.training[0], candidate="network", strategy="fine_tune", params={"epochs": 8}, warm_started=True
+    )
+    return replace(
+        view,
+        gate=replace(view.gate, forgetting=ForgettingRule(worse_by_at_most=0.01)),
+        training=(network, view.training[1]),
+        evaluation=evaluation,
+        release=Release(outcome="Nothing was registered; v1 goes on serving."),
+    )
+
+
 def passing() -> UpdateView:
     """An update of the flights that the gate passes: 16 carriers, one of them too small to judge."""
     learned, new = ("2013-01", "2013-02", "2013-03"), ("2013-04",)
@@ -474,6 +561,7 @@ def passing() -> UpdateView:
             "candidate": Cost(latency_ms_p50=3.24, latency_ms_p95=4.91, rows_per_second=176_210.0, size_bytes=411_902),
         },
         curves=curves(),
+        forgetting=(forgetting("linear", "validation", learned, new),),
         verdict=Verdict(
             verdict="pass",
             summary="boosting is better than v1 by 0.058 F1 on 8,472 new held-out rows, and not worse on the old ones.",
@@ -595,6 +683,7 @@ def first() -> UpdateView:
         importance=tuple(replace(found, champion=None) for found in view.evaluation.importance),
         cost={"candidate": view.evaluation.cost["candidate"]},
         curves=None,
+        forgetting=(),
         verdict=Verdict(
             verdict="pass",
             summary="boosting becomes the first version: ROC AUC 0.670 reaches the 0.6 asked.",
@@ -814,6 +903,7 @@ def huge() -> UpdateView:
 ALL = {
     "first": first,
     "passing": passing,
+    "going_on": going_on,
     "failing": failing,
     "insufficient": insufficient,
     "empty": empty,

@@ -388,3 +388,38 @@ def test_small_slices_stand_apart() -> None:
     before, after = Page(page_of("passing")).text.split("Too few rows to judge", 1)
     assert "carrier = OO" not in before
     assert "carrier = OO" in after
+
+
+def test_what_was_forgotten_stands_in_a_row_a_period_and_what_was_not_chosen_apart() -> None:
+    section = page_of("going_on").split('<h2 id="forgetting">Forgetting</h2>')[1].split("</section>")[0]
+    chosen, other = section.split("<summary>linear, which was not chosen: on validation rows</summary>")
+    text = Page(chosen.rsplit("<details>", 1)[0]).text
+    view = samples.going_on()
+    assert view.evaluation is not None
+    found = view.evaluation.forgetting[0]
+    for one in found.periods:
+        assert one.change is not None
+        row = f"{words.number(one.before)} {words.number(one.after)} {words.signed(one.change.estimate)}"
+        assert row in text
+    assert f"Backward transfer {words.signed(found.backward)} over 3 old periods" in text
+    assert f"Forward transfer {words.signed(found.forward)}" in text
+    assert "round 4" in text
+    assert "limit −0.010" in chosen
+    assert "limit" not in other  # the gate judges the chosen one alone
+    assert "forgetting" not in page_of("first")
+
+
+def test_a_candidate_that_began_or_whose_past_is_lost_says_so() -> None:
+    view = samples.going_on()
+    assert view.evaluation is not None
+    found = view.evaluation.forgetting[0]
+
+    def page(**changes: Any) -> str:
+        evaluation = dataclasses.replace(
+            view.evaluation, forgetting=(dataclasses.replace(found, periods=(), **changes),)
+        )  # type: ignore[type-var]
+        return Page(update_page(dataclasses.replace(view, evaluation=evaluation))).text
+
+    assert "began with this update" in page(went_on_from="")
+    assert "could not be asked: its bytes are gone" in page(failed="its bytes are gone")
+    assert "It once learned 2012-12, of which there are no rows now." in page(missing=("2012-12",))

@@ -165,7 +165,7 @@ def test_an_outage_is_an_error_and_damage_a_finding(
 
         monkeypatch.setattr(registry, "get_model", get_model, raising=False)
         return [
-            lambda: evaluate._candidate(registry, tmp_path, spec, "one", record()),
+            lambda: evaluate._candidate(registry, tmp_path, spec, record(), "", "v1"),
             lambda: evaluate._champion(registry, tmp_path, spec, "v1", ""),
             lambda: drift._predictor(spec, registry, card("d" * 64)),
         ]

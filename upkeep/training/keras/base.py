@@ -52,11 +52,15 @@ def open_base(task: TrainingTask, notes: list[str], fit: Callable[[], FeatureSet
 
 def open_champion(task: TrainingTask, folder: Path, notes: list[str]) -> Any | None:
     """The champion as :func:`open_base` gives it; None where it cannot be gone on from, and a note says why."""
-    why = "is no network" if read_manifest(folder).format != "keras" else unlike(task, folder, classes=False)
-    if why:
+    if why := not_gone_on_from(task, folder):
         notes.append(f"the champion {why}: it started from nothing")
         return None
     return _opened(folder, task, notes)
+
+
+def not_gone_on_from(task: TrainingTask, folder: Path) -> str:
+    """Why the champion in ``folder`` cannot be gone on from; else nothing."""
+    return "is no network" if read_manifest(folder).format != "keras" else unlike(task, folder, classes=False)
 
 
 def unlike(task: TrainingTask, folder: Path, *, classes: bool = True) -> str:
