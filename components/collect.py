@@ -10,7 +10,6 @@ from upkeep.components.image import component
 def collect(
     spec: str,
     spec_digest: str,
-    update: str,
     until: str,
     accept_changed: bool,
     dataset: Output[Dataset],
@@ -31,7 +30,6 @@ def collect(
     return collect(
         spec=spec,
         spec_digest=spec_digest,
-        update=update,
         until=until,
         accept_changed=accept_changed,
         dataset=dataset,

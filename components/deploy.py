@@ -8,7 +8,6 @@ from upkeep.components.image import component
 def deploy(
     spec: str,
     spec_digest: str,
-    update: str,
     dataset_digest: str,
     champion: str,
     candidates: dict,  # type: ignore[type-arg]
@@ -27,7 +26,6 @@ def deploy(
     return deploy(
         spec=spec,
         spec_digest=spec_digest,
-        update=update,
         champion=champion,
         candidates=candidates,
         verdict=verdict,

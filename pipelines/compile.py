@@ -25,7 +25,7 @@ def compile_pipeline(spec: ModelSpec, out: Path) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.stem}.partial.yaml")
     try:
-        Compiler().compile(update_pipeline(spec), str(partial))
+        Compiler().compile(update_pipeline(spec, cluster=True), str(partial))
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)

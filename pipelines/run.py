@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from upkeep.pipelines.needs import store_variables
 from upkeep.pipelines.update import update_pipeline
 
 from upkeep import records
@@ -79,7 +80,6 @@ def run_here(
         arguments = {
             "spec": f"{store.uri}/{spec.name}/specs/{digest}.json",
             "spec_digest": digest,
-            "update": update,
             "until": until,
             "accept_changed": accept_changed,
             "supersede": supersede,
@@ -87,7 +87,7 @@ def run_here(
         told = _Told(failures, listen, lease.check)
         try:
             environment = _environment(spec, update, root)
-            _run_local(update_pipeline(spec), arguments, root, environment, told)
+            _run_local(update_pipeline(spec, cluster=False), arguments, root, environment, told)
         except RuntimeError as error:  # kfp.local's word for a task that failed
             log_stays = not failures or failures[0].error == BUG
             reason = _reason(failures, root / LOG)
@@ -121,13 +121,11 @@ def _environment(spec: ModelSpec, update: str, root: Path) -> dict[str, str]:
     """What the steps find in their environment, beside what is there."""
     temporary = root / "tmp"
     temporary.mkdir()
-    wanted = {
+    return {
         UPDATE_VARIABLE: update,
         "TMPDIR": str(temporary),  # kfp.local and steps that are killed leave folders: they go with the run's
-        "AWS_ENDPOINT_URL_S3": spec.object_store.endpoint,  # it goes before AWS_ENDPOINT_URL
-        "AWS_REGION": spec.object_store.region,
+        **store_variables(spec),
     }
-    return {name: value for name, value in wanted.items() if value}
 
 
 def _clear(root: Path, *, but: tuple[str, ...]) -> None:

@@ -12,38 +12,47 @@ from upkeep.components.drift import drift
 from upkeep.components.evaluate import evaluate
 from upkeep.components.preprocess import preprocess
 from upkeep.components.train import train
+from upkeep.pipelines.needs import give
 
 from upkeep.spec.model import Ensemble, ModelSpec
 from upkeep.training.order import training_order
 
 
-def update_pipeline(model: ModelSpec) -> Any:
-    """The KFP pipeline of one update of ``model``; compile it, or call it under kfp.local."""
+def pipeline_name(model: str) -> str:
+    """What the pipeline of a model's updates is called."""
+    return f"{model}-update"
+
+
+def update_pipeline(model: ModelSpec, *, cluster: bool) -> Any:
+    """The KFP pipeline of one update of ``model``: for a ``cluster``, with what the pods ask for; or for kfp.local."""
+
+    def placed(task: Any, step: str, candidate: str = "") -> Any:
+        if cluster:
+            give(task, model, step, candidate)
+        return task
 
     @dsl.pipeline(
-        name=f"{model.name}-update",
+        name=pipeline_name(model.name),
         description=model.metadata.description or f"One update of the model {model.name}.",
     )
     def update_of(
         spec: str,
         spec_digest: str,
-        update: str,
         until: str = "",
         accept_changed: bool = False,
         supersede: bool = False,
     ) -> None:
-        # the update's id goes only to steps that are never cached: as a parameter it would make every run differ
         known = {"spec": spec, "spec_digest": spec_digest}
-        collected = collect(**known, update=update, until=until, accept_changed=accept_changed)
+        collected = placed(collect(**known, until=until, accept_changed=accept_changed), "collect")
         collected.set_caching_options(False)
         # all that the prepared rows depend on: KFP caches by parameters, not by what an artifact holds
         data = {name: collected.outputs[name] for name in ("dataset_digest", "seen")}
         pinned = {**known, **data}
         champion = collected.outputs["champion"]
 
-        prepared = preprocess(**pinned, dataset=collected.outputs["dataset"])
+        prepared = placed(preprocess(**pinned, dataset=collected.outputs["dataset"]), "preprocess")
         rows = prepared.outputs["prepared"]
-        drifted = drift(**pinned, champion=champion, prepared=rows)
+        drifted = placed(drift(**pinned, champion=champion, prepared=rows), "drift")
 
         trained: dict[str, Any] = {}
         by_name = {candidate.name: candidate for candidate in model.candidates}
@@ -58,16 +67,16 @@ def update_pipeline(model: ModelSpec) -> Any:
                 members={name: trained[name] for name in members if name != "champion"},
                 prepared=rows,
             )
-            task.set_display_name(f"train {candidate.name}")
+            placed(task, "train", candidate.name).set_display_name(f"train {candidate.name}")
             trained[candidate.name] = task.outputs["Output"]
 
-        evaluated = evaluate(
-            **pinned, champion=champion, candidates=trained, rounds=collected.outputs["rounds"], prepared=rows
+        rounds = collected.outputs["rounds"]
+        evaluated = placed(
+            evaluate(**pinned, champion=champion, candidates=trained, rounds=rounds, prepared=rows), "evaluate"
         )
         deployed = deploy(
             **known,
             dataset_digest=data["dataset_digest"],
-            update=update,
             champion=champion,
             candidates=trained,
             verdict=evaluated.outputs["Output"],
@@ -77,6 +86,6 @@ def update_pipeline(model: ModelSpec) -> Any:
             drift=drifted.outputs["report"],
             evaluation=evaluated.outputs["evaluation"],
         )
-        deployed.set_caching_options(False)
+        placed(deployed, "deploy").set_caching_options(False)
 
     return update_of

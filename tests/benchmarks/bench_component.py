@@ -69,7 +69,7 @@ def one(kind: str, folder: str, libraries: str) -> None:
 
     @dsl.pipeline(name="bench")
     def ours(spec: str, spec_digest: str) -> None:
-        found = collect(spec=spec, spec_digest=spec_digest, update="bench", until="", accept_changed=False)
+        found = collect(spec=spec, spec_digest=spec_digest, until="", accept_changed=False)
         if kind == "preprocess":
             preprocess(
                 spec=spec,
@@ -152,7 +152,7 @@ def work_of(step: str, folder: str) -> None:
 
     known = prepared(folder)
     dataset = SimpleNamespace(path=f"{folder}/{step}.json", metadata={})
-    collect(**known, update="bench", until="", accept_changed=False, dataset=dataset)
+    collect(**known, until="", accept_changed=False, dataset=dataset)
     if step == "preprocess":
         from upkeep.update.preprocess import preprocess
 

@@ -7,6 +7,10 @@ came in between. A crashed holder's lock is free within :data:`LEASE_SECONDS`; a
 (:func:`unlock`), and a holder that is still alive then finds out (:meth:`Lease.check`). It keeps others from wasting
 work; what guards correctness are the create-only version and the Git push, so a clock that is a little off does no
 harm.
+
+A holder may be many processes, one after another and beside one another (:func:`take_part`): the steps of an update on
+a cluster, where nobody stands around them. They are one holder by their token. Between two of them nobody renews, so a
+lease lasts :data:`APART_SECONDS` there.
 """
 
 from __future__ import annotations
@@ -24,6 +28,12 @@ from upkeep.store import MissingObject, Store
 
 LEASE_SECONDS = 120.0
 """How long a crashed holder keeps others waiting."""
+APART_SECONDS = 3600.0
+"""How long a holder of many processes may be without any that lives: a pod waits for its node, and for its image."""
+FAILED_SECONDS = 600.0
+"""How long it is kept for such a holder after one of its processes failed: it may be tried again."""
+APART_BEAT = 60.0
+"""Seconds between two renewals there: well within both."""
 BEATS = 4
 """How often a lease is renewed in its time: three may fail before it ends."""
 ATTEMPTS = 20
@@ -112,6 +122,47 @@ class Lease:
             fix="try again",
         )
 
+    def join(self, *, first: bool) -> None:
+        """Go on as the holder that others of the same token are; ``first``: or become it, where the lock is free.
+
+        Raises :class:`ConflictError` where somebody else has it, or has had it since, or a person ended it.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                newest, held = holder_of(self._store, self._prefix)
+                if held is not None and held.token == self._token:  # also past its time: nobody came
+                    self._number, self.since = newest, held.since
+                    if self.renew():
+                        return
+                    continue
+                if newest and not first:
+                    self._taken = self._why_over(newest, held)
+            except MissingObject:
+                continue
+            if self._taken:
+                self.check()
+            self.acquire()
+            return
+        raise ConflictError(
+            f"the lock changed hands {ATTEMPTS} times in a row",
+            where=Where(file=f"{self._store.uri}/{self._prefix}"),
+            fix="try again",
+        )
+
+    def _why_over(self, newest: int, held: Epoch | None) -> str:
+        """Why the newest epoch, which is not one's own, says that one's turn is over; empty: it was given back."""
+        if held is not None:
+            return f"{held.holder} has it since {held.since}"
+        over = records.from_json(Release, self._store.get(_released(self._prefix, newest)))
+        if over.epoch.token != self._token:
+            return f"{over.epoch.holder} had it since {over.epoch.since}"
+        return f"it was ended by hand: {over.broken}" if over.broken else ""
+
+    def last(self, seconds: float) -> None:
+        """Make it end ``seconds`` from now."""
+        self._seconds = seconds
+        self.renew()
+
     def renew(self) -> bool:
         """Make it last ``seconds`` from now; False when it is somebody else's, or a person ended it."""
         names = _names(self._store, self._prefix)
@@ -162,11 +213,15 @@ class Lease:
         data = records.to_json(self._record(until))
         self._tried = number
         key = _epoch(self._prefix, number)
-        # after a lost reply the epoch that is there may be one's own
-        done = self._store.create(key, data) or self._store.get(key) == data
-        if done:
+        if self._store.create(key, data):
             self.until = until
-        return done
+            return True
+        # after a lost reply, or where several are one holder, the epoch that is there may be one's own
+        there = records.from_json(Epoch, self._store.get(key))
+        if there.token != self._token:
+            return False
+        self.until = there.until
+        return True
 
     def _release(self, number: int, epoch: Epoch) -> None:
         self._store.create(_released(self._prefix, number), records.to_json(Release(epoch=epoch)))
@@ -210,6 +265,45 @@ def hold(
         if beat.ident is not None:
             beat.join()
         # where the store is away the lock ends by its time; what the block did or raised matters more
+        with suppress(UpkeepError):
+            lease.give_back()
+
+
+@contextmanager
+def take_part(
+    store: Store,
+    prefix: str,
+    holder: str,
+    *,
+    first: bool,
+    last: bool,
+    now: Callable[[], datetime],
+    every: float = APART_BEAT,
+) -> Iterator[Lease]:
+    """Be, while the block runs, one of the processes that hold the lock at ``prefix`` together: all that name
+    ``holder``.
+
+    The ``first`` one takes it, the ``last`` one gives it back, each renews it while it lives. Where the block fails the
+    lock is free within :data:`FAILED_SECONDS`, unless the block is tried again. Raises :class:`ConflictError` where
+    somebody else has it (it names who), or where it was ended by hand.
+    """
+    lease = Lease(store, prefix, holder, now=now, seconds=APART_SECONDS, token=holder)
+    lease.join(first=first)
+    stop = threading.Event()
+    beat = threading.Thread(target=lease.beat, args=(stop, every), name=f"lock {prefix}", daemon=True)
+    beat.start()
+    try:
+        yield lease
+    except BaseException:
+        stop.set()
+        beat.join()
+        with suppress(UpkeepError):  # it ends by its time then
+            lease.last(FAILED_SECONDS)
+        raise
+    finally:
+        stop.set()
+        beat.join()
+    if last:
         with suppress(UpkeepError):
             lease.give_back()
 

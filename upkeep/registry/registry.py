@@ -386,6 +386,16 @@ class Registry:
         """
         return lock.hold(self.store, self._key(f"lock/{of}"), holder, now=now, seconds=seconds)
 
+    def take_part(
+        self, update: str, *, first: bool, last: bool, now: Callable[[], datetime]
+    ) -> AbstractContextManager[Lease]:
+        """Hold the lock of updates with the other steps of ``update``: :func:`upkeep.registry.lock.take_part`."""
+        return lock.take_part(self.store, self._key(f"lock/{UPDATE}"), update, first=first, last=last, now=now)
+
+    def holder(self, *, of: str = UPDATE) -> Epoch | None:
+        """Who holds the lock, or None; its time may be past."""
+        return lock.holder_of(self.store, self._key(f"lock/{of}"))[1]
+
     def unlock(self, reason: str, *, of: str = UPDATE) -> Epoch | None:
         """End the lock, whoever holds it; who did, or None: it was free. See :func:`upkeep.registry.lock.unlock`."""
         return lock.unlock(self.store, self._key(f"lock/{of}"), reason)

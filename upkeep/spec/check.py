@@ -1069,6 +1069,52 @@ def _monitoring(c: _Context) -> Iterator[Problem]:
                 )
 
 
+STEPS = ("collect", "preprocess", "drift", "train", "evaluate", "deploy")
+"""The steps of an update, by name."""
+OUR_VARIABLES = ("UPKEEP_RUN", "UPKEEP_UPDATE")
+
+
+def _kubeflow(c: _Context) -> Iterator[Problem]:
+    kubeflow = c.spec.kubeflow
+    known = ("all", *STEPS, *(f"train {candidate.name}" for candidate in c.spec.candidates))
+    for name in kubeflow.steps:
+        if name not in known:
+            meant = nearest(name, known)
+            fix = f"did you mean `{meant}`?" if meant else f"name one of {', '.join(known)}"
+            yield c.error(f"there is no step {name!r}", fix, "kubeflow", "steps", name)
+    for name, needs in kubeflow.steps.items():
+        for index, toleration in enumerate(needs.tolerations or ()):
+            path = ("kubeflow", "steps", name, "tolerations", index)
+            if toleration.operator == "Exists" and toleration.value:
+                yield c.error("`Exists` takes any value, and one is named", "remove `value`", *path)
+            if toleration.operator == "Equal" and not toleration.key:
+                yield c.error("a toleration without a key", "name the taint's key, or write `operator: Exists`", *path)
+    given: dict[str, str] = dict.fromkeys(kubeflow.env, "env")
+    for index, secret in enumerate(kubeflow.secrets):
+        at = ("kubeflow", "secrets", index)
+        if not secret.env and not secret.mount:
+            yield c.error(f"nothing is taken from the secret {secret.name}", "name `env`, or `mount`", *at)
+        for variable in secret.env:
+            if variable in given:
+                where = f"{given[variable]} gives it already"
+                yield c.error(f"{variable} twice: {where}", "remove one of the two", *at, "env", variable)
+            given.setdefault(variable, f"the secret {secret.name}")
+    for variable in given:
+        if variable in OUR_VARIABLES:
+            yield c.error(f"{variable} is the steps' own", "remove it", "kubeflow", "env", variable)
+    key = c.spec.data.privacy.key
+    if kubeflow.secrets and c.spec.data.privacy.hash and key not in given:
+        yield c.warning(
+            f"{key}, which hashes `data.privacy.hash`, reaches no step on Kubeflow",
+            f"give it from a Secret: `env: {{{key}: <the Secret's key>}}`",
+            *("kubeflow", "secrets"),
+        )
+    if key in kubeflow.env:
+        yield c.error(
+            f"{key} is a secret, and stands here in plain text", "move it to a Secret", "kubeflow", "env", key
+        )
+
+
 RULES: tuple[Rule, ...] = (
     _model_name,
     _addresses,
@@ -1095,4 +1141,5 @@ RULES: tuple[Rule, ...] = (
     _rollout_people,
     _rollout_evidence,
     _monitoring,
+    _kubeflow,
 )

@@ -109,8 +109,14 @@ def parse(data: bytes, file: str) -> Parsed:
 
 
 def canonical(spec: ModelSpec) -> bytes:
-    """The spec's canonical JSON: the same spec gives the same bytes, so that their digest names it."""
-    return records.to_json(spec)
+    """The spec's canonical JSON: the same spec gives the same bytes, so that their digest names it.
+
+    Without ``kubeflow``: a step that failed for want of memory finds the ones before it in KFP's cache when it gets
+    more.
+    """
+    document = records.plain(spec)
+    del document["kubeflow"]
+    return records.to_json(document)
 
 
 def from_canonical(data: bytes, source: str = "") -> ModelSpec:

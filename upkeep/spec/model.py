@@ -979,6 +979,84 @@ class Monitoring:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Secret:
+    """A Kubernetes Secret that every step gets, by reference: Upkeep never reads what is in it."""
+
+    __pydantic_config__ = EDGE
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+    """The Secret's name, in the namespace that the steps run in."""
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = field(default_factory=dict)
+    """Environment variables, and the Secret's key that each one holds: ``{AWS_ACCESS_KEY_ID: access-key}``."""
+    mount: Annotated[str, Field(pattern=r"^(/[^/:]+)*$")] = ""
+    """The folder in which the Secret's keys stand as files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toleration:
+    """A taint of nodes that a step's pod puts up with, in Kubernetes' own words."""
+
+    __pydantic_config__ = EDGE
+    key: str = ""
+    """The taint's key; empty with ``operator: Exists``: every taint."""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    """``Equal``: of this ``value``; ``Exists``: of any."""
+    value: str = ""
+    """The taint's value."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """The taint's effect; without it: any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepNeeds:
+    """What a step's pod asks for. What is not said here is as the cluster has it."""
+
+    __pydantic_config__ = EDGE
+    cpu: Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)$")] | None = None
+    """CPUs requested: ``2``, ``0.5`` or ``500m``."""
+    memory: Annotated[str, Field(pattern=r"^[1-9]\d*([KMGTPE]i?)?$")] | None = None
+    """Memory requested, which is its limit too: ``4Gi``."""
+    gpu: Annotated[int, Ge(0)] | None = None
+    """GPUs; 0: none."""
+    gpu_kind: Annotated[str, Field(pattern=r"^[-a-z0-9.]+(/[-A-Za-z0-9_.]+)?$")] | None = None
+    """The resource's name; the default is ``nvidia.com/gpu``."""
+    node_selector: dict[str, str] | None = None
+    """Labels that the node must have."""
+    tolerations: tuple[Toleration, ...] | None = None
+    """Taints of nodes that the pod puts up with."""
+    timeout: Annotated[Seconds, Ge(1)] | None = None
+    """How long the pod may live before it is killed."""
+    retries: Annotated[int, Ge(0)] | None = None
+    """How often the step is tried again after a failure, whichever it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kubeflow:
+    """How updates run on Kubeflow Pipelines. It is no part of what a model is made of: changing it spoils no cache."""
+
+    __pydantic_config__ = EDGE
+    endpoint: Annotated[str, Field(pattern=r"^(https?://[^\s/]+[^\s]*)?$")] = ""
+    """The address of KFP's API. Default: KF_PIPELINES_ENDPOINT, or KFP's service inside its cluster."""
+    page: Annotated[str, Field(pattern=r"^(https?://[^\s/]+[^\s]*)?$")] = ""
+    """The address of KFP's page for people. Default: ``endpoint``."""
+    namespace: Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$", max_length=63)] = ""
+    """The namespace that the steps run in: of the profile, where KFP has several users. Default: KFP's own."""
+    experiment: str = ""
+    """The experiment that runs are listed under; the default is the model's name."""
+    service_account: str = ""
+    """The service account of the steps' pods. Default: KFP's."""
+    root: Annotated[str, Field(pattern=r"^([a-z0-9]+://[^\s]+)?$")] = ""
+    """Where KFP keeps the steps' artifacts (its pipeline root): ``s3://bucket/prefix``. Default: KFP's."""
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = field(default_factory=dict)
+    """Environment variables that every step gets: nothing secret."""
+    secrets: tuple[Secret, ...] = ()
+    """Secrets that every step gets: for the store, the Git repository, ``data.privacy.key``."""
+    steps: dict[str, StepNeeds] = field(default_factory=dict)
+    """What each step asks for, by its name: ``collect``, ``preprocess``, ``drift``, ``train``, ``evaluate``,
+    ``deploy``; ``train boosting`` is that candidate's, and ``all`` every step's. The narrower name goes first, key by
+    key."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """One model: its data, candidates, gate, rollout and monitoring."""
 
@@ -1009,6 +1087,8 @@ class ModelSpec:
     """How a challenger gets the traffic."""
     monitoring: Monitoring = Monitoring()
     """What is watched while the model serves."""
+    kubeflow: Kubeflow = Kubeflow()
+    """How updates run on Kubeflow Pipelines."""
     estimators: tuple[str, ...] = ()
     """Import paths allowed as estimators, and when a model is loaded, beyond scikit-learn's own."""
     seed: int = 0

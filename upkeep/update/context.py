@@ -2,8 +2,9 @@
 
 A step is started by a component with the spec's address and digest. What goes wrong in it is written to the store
 as well (``updates/<id>/errors/<step>.json``, and the update's record and page): KFP's API does not carry a component's
-reason, so whoever follows the run reads it there. The update's id comes from the environment (``UPKEEP_UPDATE``),
-since as a parameter it would keep KFP from ever finding a step in its cache.
+reason, so whoever follows the run reads it there. The update's id comes from the environment, since as a parameter it
+would keep KFP from ever finding a step in its cache: from ``UPKEEP_UPDATE`` in a run on this machine, which holds the
+lock around its steps; else from ``UPKEEP_RUN``, the id of the KFP run, and then the steps hold the lock themselves.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
@@ -33,7 +35,10 @@ FAILURE_MARK = "upkeep-failure "
 as JSON."""
 
 UPDATE_VARIABLE = "UPKEEP_UPDATE"
-"""The environment variable that holds the update's id."""
+"""The environment variable that holds the update's id in a run on this machine."""
+RUN_VARIABLE = "UPKEEP_RUN"
+"""The environment variable that holds the KFP run's id on a cluster: there it is the update's, too."""
+FIRST_STEP, LAST_STEP = "collect", "deploy"
 
 R = TypeVar("R")
 
@@ -86,17 +91,30 @@ def step(function: Callable[..., R]) -> Callable[..., R]:
     """Make ``function(context, **inputs)`` a step: opens the context, and tells a failure in the store too."""
 
     @functools.wraps(function)
-    def run(*, spec: str, spec_digest: str, update: str = "", **inputs: Any) -> R:
-        update = update or os.environ.get(UPDATE_VARIABLE, "")
+    def run(*, spec: str, spec_digest: str, **inputs: Any) -> R:
+        update = os.environ.get(UPDATE_VARIABLE) or os.environ.get(RUN_VARIABLE, "")
         context = None
         try:
             context = open_context(spec=spec, spec_digest=spec_digest, step=function.__name__, update=update)
-            return function(context, **inputs)
+            with _turn(context):
+                return function(context, **inputs)
         except Exception as error:
             _tell_failure(function.__name__, error, context)
             raise
 
     return run
+
+
+def _turn(context: Context) -> AbstractContextManager[object]:
+    """The model's lock of updates, on a cluster: taken by the first step, given back by the last one."""
+    if os.environ.get(UPDATE_VARIABLE) or not context.update:
+        return nullcontext()
+    return context.registry.take_part(
+        context.update,
+        first=context.step == FIRST_STEP,
+        last=context.step == LAST_STEP,
+        now=lambda: datetime.now(UTC),
+    )
 
 
 def _tell_failure(step: str, error: Exception, context: Context | None) -> None:

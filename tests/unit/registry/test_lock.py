@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from upkeep import records
 from upkeep.errors import ConflictError, OutsideError
 from upkeep.registry import lock
-from upkeep.registry.lock import Lease, hold, unlock
+from upkeep.registry.lock import APART_SECONDS, FAILED_SECONDS, Lease, hold, take_part, unlock
 from upkeep.store import Store, open_store
 
 from .registry_fakes import NOON, FailingStore
@@ -384,3 +384,108 @@ def _goes_on(lease: Lease) -> bool:
     except ConflictError:
         return False
     return True
+
+
+# --- a holder of many processes: the steps of an update on a cluster --------------------------------------------------
+
+
+def step(store: Store, clock: Clock, update: str, *, first: bool = False, last: bool = False) -> None:
+    with take_part(store, "l", update, first=first, last=last, now=clock) as lease:
+        clock.pass_(30)
+        lease.check()
+
+
+def told_no(store: Store, clock: Clock, update: str, *, first: bool) -> str:
+    with (
+        pytest.raises(ConflictError) as caught,
+        take_part(store, "l", update, first=first, last=False, now=clock),
+    ):
+        raise AssertionError("two hold the lock")
+    return str(caught.value)
+
+
+def test_the_steps_of_an_update_hold_it_together(store: Store, clock: Clock) -> None:
+    step(store, clock, "run-1", first=True)
+    clock.pass_(APART_SECONDS - 60)  # a pod waits for its node
+    step(store, clock, "run-1")
+    assert "run-1 is at work on this model, since 2026-03-01T12:00:00" in told_no(store, clock, "run-2", first=True)
+    step(store, clock, "run-1", last=True)
+    step(store, clock, "run-2", first=True)
+
+
+def test_steps_beside_one_another(store: Store, clock: Clock) -> None:
+    step(store, clock, "run-1", first=True)
+    one, other = (Lease(store, "l", "run-1", now=clock, seconds=60, token="run-1") for _ in range(2))
+    for lease in (one, other):
+        lease.join(first=False)
+    for _ in range(5):
+        clock.pass_(30)
+        assert one.renew()
+        assert other.renew()
+    one.check()
+    other.check()
+
+
+def test_the_first_step_tried_again_goes_on(store: Store, clock: Clock) -> None:
+    for _ in range(2):
+        step(store, clock, "run-1", first=True)
+    assert "run-1" in told_no(store, clock, "run-2", first=True)
+
+
+def test_the_last_step_tried_again_goes_on_unless_another_came(store: Store, clock: Clock) -> None:
+    step(store, clock, "run-1", first=True)
+    step(store, clock, "run-1", last=True)
+    step(store, clock, "run-1", last=True)  # its pod died before it could say that it was done
+    step(store, clock, "run-2", first=True)
+    assert "run-1 lost the lock: run-2 has it since" in told_no(store, clock, "run-1", first=False)
+    step(store, clock, "run-2", last=True)
+    assert "run-1 lost the lock: run-2 had it since" in told_no(store, clock, "run-1", first=False)
+
+
+def test_a_run_that_died_frees_it_by_its_time(store: Store, clock: Clock) -> None:
+    step(store, clock, "run-1", first=True)
+    clock.pass_(APART_SECONDS)
+    step(store, clock, "run-2", first=True)
+    assert "lost the lock" in told_no(store, clock, "run-1", first=False)
+
+
+def test_past_its_time_it_goes_on_where_nobody_came(store: Store, clock: Clock) -> None:
+    step(store, clock, "run-1", first=True)
+    clock.pass_(3 * APART_SECONDS)
+    step(store, clock, "run-1")
+    assert "run-1" in told_no(store, clock, "run-2", first=True)
+
+
+def test_a_step_that_failed_keeps_it_for_another_try_only(store: Store, clock: Clock) -> None:
+    step(store, clock, "run-1", first=True)
+    with pytest.raises(ValueError, match="x"), take_part(store, "l", "run-1", first=False, last=False, now=clock):
+        raise ValueError("x")
+    clock.pass_(FAILED_SECONDS - 1)
+    assert "run-1" in told_no(store, clock, "run-2", first=True)
+    clock.pass_(1)
+    step(store, clock, "run-2", first=True)
+
+
+def test_a_run_whose_lock_was_ended_by_hand_stops(store: Store, clock: Clock) -> None:
+    step(store, clock, "run-1", first=True)
+    unlock(store, "l", "stuck")
+    assert "run-1 lost the lock: it was ended by hand: stuck" in told_no(store, clock, "run-1", first=False)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5000), st.booleans(), st.booleans())))
+def test_never_two_runs_inside(steps: list[tuple[str, int, bool, bool]]) -> None:
+    """Whichever steps of whichever runs come when: one that goes in finds no other run's lease that counts."""
+    store, clock = open_store("memory://"), Clock()
+    until: dict[str, datetime] = {}
+    for run, passed, first, last in steps:
+        clock.pass_(passed)
+        try:
+            with take_part(store, "l", run, first=first, last=last, now=clock):
+                others = {other: end for other, end in until.items() if other != run}
+                assert all(end <= clock.now for end in others.values())
+                until[run] = clock.now + timedelta(seconds=APART_SECONDS)
+        except ConflictError:
+            continue
+        if last:
+            until.pop(run)

@@ -250,6 +250,37 @@ def test_warnings_are_not_errors(sections: dict[str, Any], field: str, message: 
     assert message in problem.message
 
 
+KUBEFLOW: list[tuple[dict[str, Any], str, str]] = [
+    ({"steps": {"trian": {}}}, "kubeflow.steps.trian", "there is no step 'trian'"),
+    ({"steps": {"train nobody": {}}}, "kubeflow.steps.train nobody", "there is no step"),
+    ({"secrets": [{"name": "s"}]}, "kubeflow.secrets[0]", "nothing is taken from the secret s"),
+    ({"env": {"A": "1"}, "secrets": [{"name": "s", "env": {"A": "a"}}]}, "kubeflow.secrets[0].env.A", "A twice"),
+    ({"env": {"UPKEEP_RUN": "1"}}, "kubeflow.env.UPKEEP_RUN", "the steps' own"),
+    ({"env": {"UPKEEP_PRIVACY_KEY": "1"}}, "kubeflow.env.UPKEEP_PRIVACY_KEY", "stands here in plain text"),
+    (
+        {"steps": {"all": {"tolerations": [{"key": "gpu", "operator": "Exists", "value": "a"}]}}},
+        "kubeflow.steps.all.tolerations[0]",
+        "takes any value",
+    ),
+    ({"steps": {"all": {"tolerations": [{}]}}}, "kubeflow.steps.all.tolerations[0]", "without a key"),
+]
+
+
+@pytest.mark.parametrize(("kubeflow", "field", "message"), KUBEFLOW, ids=[field for _, field, _ in KUBEFLOW])
+def test_what_runs_on_kubeflow_is_held_to_its_rules(kubeflow: dict[str, Any], field: str, message: str) -> None:
+    problems = found(spec(kubeflow=kubeflow))
+    assert [(problem.where.field, problem.severity) for problem in problems] == [(field, "error")]
+    assert message in problems[0].message
+
+
+def test_a_hashing_key_that_reaches_no_step_is_told() -> None:
+    privacy = {"privacy": {"hash": ["tail"]}}
+    kubeflow = {"secrets": [{"name": "store", "env": {"AWS_ACCESS_KEY_ID": "id"}}]}
+    text = spec(data=privacy, kubeflow=kubeflow)
+    told = [p for p in found(text, {"UPKEEP_PRIVACY_KEY": "k" * 32}) if p.where.field.startswith("kubeflow")]
+    assert [(p.severity, p.where.field) for p in told] == [("warning", "kubeflow.secrets")]
+
+
 def test_members_of_one_another_are_found() -> None:
     circle = [candidate("a"), ensemble("x", "a", "y"), ensemble("y", "a", "z"), ensemble("z", "a", "x")]
     told = [problem.where.field for problem in found(spec(candidates=circle))]

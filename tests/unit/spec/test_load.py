@@ -381,6 +381,12 @@ def test_the_canonical_form_does_not_depend_on_how_the_file_is_laid_out() -> Non
     assert records.digest(canonical(spec_of(shuffled))) == records.digest(canonical(spec_of(MINIMAL)))
 
 
+def test_where_it_runs_is_no_part_of_what_it_is_made_of() -> None:
+    moved = MINIMAL + "kubeflow: {steps: {train: {memory: 16Gi}}}\n"
+    assert spec_of(moved) != spec_of(MINIMAL)
+    assert canonical(spec_of(moved)) == canonical(spec_of(MINIMAL))
+
+
 def test_a_broken_canonical_form_is_an_integrity_error() -> None:
     with pytest.raises(IntegrityError, match="where it is"):
         from_canonical(b"{}", "where it is")
