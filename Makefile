@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # every step of an update is a process of its own: compile a module once, not each time
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup setup-tensorflow demo test test-tensorflow check simulate fire format bench bench-rollout compile lock clean
+.PHONY: help setup setup-tensorflow demo test test-tensorflow test-cluster check simulate fire format bench bench-rollout compile lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -45,6 +45,9 @@ fire: setup ## rollouts on the real one-machine cluster, three steps, 200 reques
 test-tensorflow: setup-tensorflow ## the networks' tests (make test skips them where TensorFlow is not installed)
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/tensorflow tests/contract/test_strategies.py
 
+test-cluster: setup ## what Kubernetes itself keeps, on the cluster of the current kubeconfig, in a namespace of its own
+	@UPKEEP_TEST_CLUSTER=1 $(BIN)/python -m pytest -q tests/cluster
+
 check: setup ## style, types, import direction, locks
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
@@ -58,6 +61,9 @@ simulate: setup ## rollouts under faults: COUNT of them from seed START on
 	@$(BIN)/python -m tests.simulation.run --count $(or $(COUNT),100000) --start $(or $(START),0) --jobs 2
 	@# and, slower by far, one in a hundred under the whole controller
 	@$(BIN)/python -m tests.simulation.whole --count $$(($(or $(COUNT),100000) / 100)) --start $(or $(START),0)
+	@# two of them at once, that know nothing of each other; and elections
+	@$(BIN)/python -m tests.simulation.whole --count $$(($(or $(COUNT),100000) / 200)) --start $(or $(START),0) --controllers 2
+	@$(BIN)/python -m tests.simulation.leases --count $$(($(or $(COUNT),100000) / 50)) --start $(or $(START),0)
 
 format: setup ## put everything in its usual form
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .

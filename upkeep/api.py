@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from upkeep.rollout.by_hand import Done
     from upkeep.rollout.doctor import Finding
     from upkeep.rollout.history import Entry
+    from upkeep.rollout.lead import Turn
+    from upkeep.rollout.metrics import Update
     from upkeep.rollout.state import State
     from upkeep.rollout.watch import Report
     from upkeep.spec.model import ModelSpec
@@ -556,25 +559,90 @@ def watch(
     *,
     once: bool = False,
     until_rest: bool = False,
-    tell: Callable[[Report], None] = lambda _: None,
+    lease: str = "",
+    metrics: tuple[str, int] | None = None,
+    tell: Callable[[Report | Turn], None] = lambda _: None,
 ) -> dict[str, str]:
     """Drive the rollouts of these models: model → how it ended (``rests``, ``waits`` for a person, ``stopped``).
 
-    With ``once`` an error of a look is raised, the first model's; else it is told, and tried again.
+    With ``once`` an error of a look is raised, the first model's; else it is told, and tried again. ``lease``
+    (``<namespace>/<name>``): only while this process holds that Lease. ``metrics``: an IP address and a port, to answer
+    at ``/metrics``, ``/healthz`` and ``/readyz``.
     """
     from upkeep.rollout.connect import connect
     from upkeep.rollout.watch import Watch
+    from upkeep.serving.connect import open_election
 
     loaded = [load_spec(spec) for spec in specs]
     names = [spec.name for spec in loaded]
     if len(set(names)) < len(names):
         raise InputError("two of the specs are of one model", fix="name each model once")
-    watching = Watch(loaded, connect=connect, tell=tell, once=once, until_rest=until_rest)
-    watching.run()
+    election = open_election(lease) if lease else None
+    with ExitStack() as stack:
+        hear: list[Callable[[Report | Turn], None]] = [tell]
+        if metrics is not None:
+            from upkeep.rollout.health import Health
+            from upkeep.rollout.metrics import Metrics, served
+
+            own, health = Metrics(), Health(names)
+            by_name = dict(zip(names, loaded, strict=True))
+            own.follow_updates(loaded, lambda model: _shown_update(by_name[model]))
+            stack.enter_context(served(own, health, *metrics))
+            hear += [own.observe, health.observe]
+
+        def heard(report: Report | Turn) -> None:
+            for each in hear:
+                each(report)
+
+        def make() -> Watch:
+            leads = election.leads if election else lambda: True
+            return Watch(loaded, connect=connect, tell=heard, once=once, until_rest=until_rest, leads=leads)
+
+        if election is None:
+            watching = make()
+            watching.run()
+        else:
+            from upkeep.rollout.lead import in_turn
+
+            hear[0] = _only_news(tell)
+            watching = in_turn(election, make, heard)
     for name in names:
         if name in watching.errors:
             raise watching.errors[name]
     return {name: watching.ended[name] for name in names}
+
+
+def _shown_update(spec: ModelSpec) -> Update | None:
+    """The model's newest update, as the controller's metrics show it."""
+    from upkeep.rollout.metrics import Update
+
+    record = newest_update(spec)
+    if record is None:
+        return None
+    return Update(
+        update=record.update,
+        finished=datetime.fromisoformat(record.finished),
+        verdict=record.verdict.verdict,
+        outcome=record.outcome,
+        drift=(record.drift or "").partition(":")[0],
+    )
+
+
+def _only_news(tell: Callable[[Report | Turn], None]) -> Callable[[Report | Turn], None]:
+    """``tell``, which hears of the election only where something changed: it is tried every few seconds."""
+    from upkeep.rollout.lead import Turn
+
+    last = ""
+
+    def told(report: Report | Turn) -> None:
+        nonlocal last
+        if not isinstance(report, Turn):
+            tell(report)
+        elif report.line() != last:
+            last = report.line()
+            tell(report)
+
+    return told
 
 
 def pause(spec: str | Path | ModelSpec, *, reason: str) -> Done:

@@ -26,6 +26,8 @@ from upkeep.serving.kubernetes.api import Api
 from upkeep.serving.kubernetes.brake import braked_path
 from upkeep.serving.kubernetes.client import IN_CLUSTER
 from upkeep.serving.kubernetes.cluster import KubernetesCluster
+from upkeep.serving.kubernetes.fake import FakeKubernetes
+from upkeep.serving.kubernetes.lease import Election
 from upkeep.serving.manifests import ServedVersion, gateway
 from upkeep.serving.server.__main__ import parse as parse_server
 from upkeep.spec.load import parse
@@ -37,6 +39,7 @@ SYNCERS = {"kind": "flux:flux-system/models", "production": "argocd:argocd/model
 OLDEST, NEWEST = "1.31", "1.34"
 """Kubernetes' versions that the manifests are held against."""
 OF_OTHERS = ("ServingRuntime",)
+LEASE = ("upkeep-system", "upkeep-controller")
 
 
 @functools.cache
@@ -185,7 +188,12 @@ def test_the_controller_is_started_as_the_command_line_knows_it(overlay: str) ->
         given = context.params
     environ = {each["name"]: each.get("value") for each in container["env"]}
     assert environ["UPKEEP_KUBE_CONTEXT"] == IN_CLUSTER
-    assert f":{given['metrics_port']}/metrics" in container["livenessProbe"]["exec"]["command"][-1]
+    (port,) = container["ports"]
+    assert port["containerPort"] == given["metrics_port"]
+    assert given["metrics_address"] == "$(POD_IP)"
+    for probe, path in (("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+        assert container[probe]["httpGet"] == {"path": path, "port": port["name"]}
+    assert given["lease"] == "/".join(LEASE)
     mounts = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
     (volume,) = [v for v in deployment["spec"]["template"]["spec"]["volumes"] if "configMap" in v]
     (config,) = [c for c in of_kind(overlay, "ConfigMap") if c["metadata"]["name"] == volume["configMap"]["name"]]
@@ -248,14 +256,26 @@ def called(syncer: str) -> set[Right]:
             rollout=replace(spec.rollout, synced_by=syncer),
         )
         for asked in _asked(given):
-            match = re.fullmatch(
-                r"/apis?/(?:([^/]+\.[^/]+|apps)/)?v\w+(?:/namespaces/([^/]+))?/(\w+)(?:/([^/]+))?", asked[1]
-            )
-            assert match, asked
-            group, namespace, resource, name = (part or "" for part in match.groups())
-            verb = "patch" if asked[0] == "PATCH" else "get" if name else "list"
-            found.add((namespace, group, resource, verb, name or "*"))
+            found.add(_right(*asked))
+    found |= {_right(*asked) for asked in _asked_of_the_lease()}
     return found
+
+
+def _right(method: str, path: str) -> Right:
+    match = re.fullmatch(r"/apis?/(?:([^/]+\.[^/]+|apps)/)?v\w+(?:/namespaces/([^/]+))?/(\w+)(?:/([^/]+))?", path)
+    assert match, path
+    group, namespace, resource, name = (part or "" for part in match.groups())
+    verb = {"PATCH": "patch", "POST": "create"}.get(method, "get" if name else "list")
+    return namespace, group, resource, verb, name or "*"
+
+
+def _asked_of_the_lease() -> list[tuple[str, str]]:
+    server = FakeKubernetes()
+    election = Election(Api(server.client()), *LEASE, "pod")
+    for _ in range(2):
+        assert election.attempt()
+    election.give_back()
+    return server.asked
 
 
 def _asked(spec: ModelSpec) -> list[tuple[str, str]]:
@@ -309,7 +329,7 @@ def test_the_controller_may_do_exactly_what_it_does(overlay: str) -> None:
 def test_no_right_is_for_everything(overlay: str) -> None:
     for namespace, group, resource, verb, _ in granted(overlay):
         assert "*" not in (group, resource, verb)
-        assert verb in ("get", "list", "patch")
+        assert verb in ("get", "list", "patch") or (verb, resource) == ("create", "leases")
         assert resource != "secrets"
         assert namespace or verb == "get"
     for binding in of_kind(overlay, "RoleBinding", "ClusterRoleBinding"):

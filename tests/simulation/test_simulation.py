@@ -101,6 +101,13 @@ def test_the_whole_controller_holds_too() -> None:
     assert min(counts[name] for name in ("ended succeeded", "ended rolled_back", "killed"))
 
 
+def test_two_controllers_at_once_do_no_step_twice() -> None:
+    """Neither lock nor Lease holds, each is frozen and killed anywhere: the push alone keeps them apart."""
+    counts, broken = whole.many(25, start=1000, controllers=2)
+    assert broken == []
+    assert all(counts[name] for name in ("ended succeeded", "ended rolled_back", "killed", "ConflictError"))
+
+
 def test_a_wrong_decision_is_found_in_the_whole_controller_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(decide._PHASES, "step", _on)  # type: ignore[arg-type]
     _, broken = whole.many(4)

@@ -10,7 +10,7 @@ import argparse
 import random
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from tests.simulation.world import BrokenError
 from tests.unit.rollout.world import Git, World, quick
 from upkeep.errors import ConflictError, OutsideError, UpkeepError
 from upkeep.rollout import commands
-from upkeep.rollout.controller import effects
+from upkeep.rollout.controller import Effect, effects
 from upkeep.rollout.git import Commit, Tree
 from upkeep.rollout.release import changes_of, commit_message, read_release
 from upkeep.rollout.state import AT_REST, State
@@ -58,10 +58,13 @@ class WeakGit(Git):
 
 
 class Rollout:
-    """One seed's rollout, and what must hold of it."""
+    """One seed's rollout, and what must hold of it. With two ``controllers`` neither knows of the other: a lock or a
+    Lease failed, or one was frozen in the middle of a look and goes on from there an hour later."""
 
-    def __init__(self, seed: int, log: list[str] | None = None) -> None:
+    def __init__(self, seed: int, log: list[str] | None = None, controllers: int = 1) -> None:
         self.random = random.Random(seed)
+        self.controllers = controllers
+        self.looks: list[Iterator[Effect]] = []
         self.log = log
         self.counts: Counter[str] = Counter()
         spec = ModelSpec(
@@ -159,6 +162,10 @@ class Rollout:
     # --- one look, and what must hold after each of its effects
 
     def look(self) -> None:
+        if self.controllers > 1 and not self.git.calm:
+            self.looks_at_once()
+            return
+        self.looks.clear()
         kill = self.random.randrange(12) if not self.git.calm and self.random.random() < 0.15 else None
         try:
             for number, effect in enumerate(effects(self.world.model, self.world.now)):
@@ -173,6 +180,28 @@ class Rollout:
         except UpkeepError as error:
             self.counts[type(error).__name__] += 1
             self.say(f"broke off: {error.problems[0].message}")
+
+    def looks_at_once(self) -> None:
+        """Each controller goes some effects on; one that is broken off or killed begins anew."""
+        while len(self.looks) < self.controllers:
+            self.looks.append(effects(self.world.model, self.world.now))
+        for look in self.random.sample(self.looks, len(self.looks)):
+            for _ in range(self.random.choice((0, 1, 2, 5, 20))):
+                try:
+                    next(look).run()
+                except StopIteration:
+                    self.looks.remove(look)
+                    break
+                except UpkeepError as error:
+                    self.counts[type(error).__name__] += 1
+                    self.looks.remove(look)
+                    break
+                finally:
+                    self.check()
+            else:
+                if self.random.random() < 0.1:
+                    self.counts["killed"] += 1
+                    self.looks.remove(look)
 
     def check(self) -> None:
         world, commits = self.world, self.git.commits
@@ -201,6 +230,10 @@ class Rollout:
         if was is None:
             return
         old = was.state
+        where = ("phase", "step", "weight", "rollout")
+        again = all(getattr(old, name) == getattr(new, name) for name in where)
+        if again and before.author.startswith("upkeep") and not self.counts["fault clock"]:
+            raise BrokenError(f"{new.phase} {new.weight} % is committed a second time")
         for version in was.versions.keys() - released.versions.keys():
             if old.weights.get(version):
                 raise BrokenError(f"{version} goes in the commit that takes its traffic")
@@ -259,13 +292,13 @@ class Rollout:
         raise BrokenError(f"it does not end; live {self.world.forced or self.world.weights}")
 
 
-def many(count: int, start: int = 0) -> tuple[Counter[str], list[tuple[int, str]]]:
+def many(count: int, start: int = 0, controllers: int = 1) -> tuple[Counter[str], list[tuple[int, str]]]:
     """As :func:`tests.simulation.run.many`."""
     counts: Counter[str] = Counter()
     broken: list[tuple[int, str]] = []
     for seed in range(start, start + count):
         try:
-            counts += Rollout(seed).run()
+            counts += Rollout(seed, controllers=controllers).run()
         except Exception as error:
             broken.append((seed, f"{type(error).__name__}: {error}"))
     return counts, broken
@@ -276,17 +309,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--controllers", type=int, default=1)
     arguments: Any = parser.parse_args()
     if arguments.seed is not None:
         log: list[str] = []
         try:
-            told = str(dict(Rollout(arguments.seed, log).run()))
+            told = str(dict(Rollout(arguments.seed, log, arguments.controllers).run()))
         except BrokenError as error:
             told = f"an invariant does not hold: {error}"
         print("\n".join(log))
         print(told)
         sys.exit(told.startswith("an invariant"))
-    counts, broken = many(arguments.count, arguments.start)
+    counts, broken = many(arguments.count, arguments.start, arguments.controllers)
     for name, count in sorted(counts.items()):
         print(f"{count:9,}  {name}")
     for seed, why in broken[:20]:

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from upkeep.api import RolloutStatus
     from upkeep.rollout.by_hand import Done
     from upkeep.rollout.history import Entry
-    from upkeep.rollout.metrics import Update
+    from upkeep.rollout.lead import Turn
     from upkeep.rollout.watch import Report
-    from upkeep.spec.model import ModelSpec
 
 REDRAW = 2.0
 """Seconds between two looks of ``status --watch``."""
@@ -167,10 +166,30 @@ def page(spec_path: str, path: str, output: str) -> None:
     "--until-rest", is_flag=True, help="End when no rollout is under way; with 1 when one waits for a person."
 )
 @click.option("--log", type=click.Choice(["text", "json"]), default="text", help="How each look is told, on stderr.")
-@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Serve the controller's own metrics on 127.0.0.1.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Answer at /metrics, /healthz and /readyz.")
+@click.option(
+    "--metrics-address",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="IP",
+    help="Where --metrics-port listens: in a pod, its own address.",
+)
+@click.option(
+    "--lease",
+    default="",
+    metavar="NAMESPACE/NAME",
+    help="On Kubernetes: drive them only while this process holds that Lease.",
+)
 @output_option
 def watch(
-    spec_paths: tuple[str, ...], once: bool, until_rest: bool, log: str, metrics_port: int | None, output: str
+    spec_paths: tuple[str, ...],
+    once: bool,
+    until_rest: bool,
+    log: str,
+    metrics_port: int | None,
+    metrics_address: str,
+    lease: str,
+    output: str,
 ) -> None:
     """Drive the rollouts of these models, until Ctrl-C: the controller.
 
@@ -185,63 +204,31 @@ def watch(
     from upkeep import api
 
     tell = _json_lines() if log == "json" else _text_lines()
-    if metrics_port is not None:
-        from upkeep.rollout.metrics import Metrics
-
-        metrics = Metrics()
-        specs = {spec.name: spec for spec in map(api.load_spec, spec_paths)}
-        metrics.follow_updates(tuple(specs.values()), lambda model: _update_of(specs[model]))
-        metrics.serve(metrics_port)
-        tell = _both(tell, metrics.observe)
-    ended = api.watch(spec_paths, once=once, until_rest=until_rest, tell=tell)
+    metrics = None if metrics_port is None else (metrics_address, metrics_port)
+    ended = api.watch(spec_paths, once=once, until_rest=until_rest, lease=lease, metrics=metrics, tell=tell)
     if output == "json":
         show_json(ended)
     if until_rest and any(each == "waits" for each in ended.values()):
         raise click.exceptions.Exit(1)
 
 
-def _update_of(spec: ModelSpec) -> Update | None:
-    """The model's newest update, as the controller's metrics show it."""
-    from upkeep import api
-    from upkeep.rollout.metrics import Update
-
-    record = api.newest_update(spec)
-    if record is None:
-        return None
-    return Update(
-        update=record.update,
-        finished=datetime.fromisoformat(record.finished),
-        verdict=record.verdict.verdict,
-        outcome=record.outcome,
-        drift=(record.drift or "").partition(":")[0],
-    )
-
-
-def _both(one: Callable[[Report], None], other: Callable[[Report], None]) -> Callable[[Report], None]:
-    def tell(report: Report) -> None:
-        one(report)
-        other(report)
-
-    return tell
-
-
-def _json_lines() -> Callable[[Report], None]:
+def _json_lines() -> Callable[[Report | Turn], None]:
     """One JSON object a look."""
     lock = threading.Lock()
 
-    def tell(report: Report) -> None:
+    def tell(report: Report | Turn) -> None:
         with lock:
             click.echo(json.dumps(report.record(), ensure_ascii=False, sort_keys=True), err=True)
 
     return tell
 
 
-def _text_lines() -> Callable[[Report], None]:
+def _text_lines() -> Callable[[Report | Turn], None]:
     """One line whenever something changes."""
     lock = threading.Lock()
     last: dict[str, str] = {}
 
-    def tell(report: Report) -> None:
+    def tell(report: Report | Turn) -> None:
         text = report.line()
         with lock:
             if last.get(report.model) != text:

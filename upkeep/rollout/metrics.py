@@ -1,20 +1,36 @@
-"""The controller's own metrics, for Prometheus to scrape."""
+"""The controller's own metrics, for Prometheus to scrape, and the door at which it and the probes ask."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, get_args
 
 from upkeep.errors import OutsideError, UpkeepError, Where
 from upkeep.evaluation.result import VerdictName
+from upkeep.rollout.health import Health
+from upkeep.rollout.lead import Turn
 from upkeep.rollout.state import Phase
 from upkeep.rollout.watch import Report
 from upkeep.spec.model import ModelSpec
 
-TROUBLES = ("brake", "cluster", "counters", "labels", "probe", "refresh", "registry", "release", "store", "webhook")
+TROUBLES = (
+    "brake",
+    "cluster",
+    "counters",
+    "events",
+    "labels",
+    "probe",
+    "refresh",
+    "registry",
+    "release",
+    "store",
+    "webhook",
+)
 """Kinds of what a look may not be able to read or do."""
 UPDATES_EVERY = timedelta(minutes=5)
 """How often the store is asked for a model's newest update."""
@@ -59,6 +75,7 @@ class Metrics:
             "upkeep_update_newest_seconds", "When the newest update finished (Unix time)", about, **made
         )
         self._period = Gauge("upkeep_data_period_seconds", "How long a period of the data is", ["model"], **made)
+        self._leads = Gauge("upkeep_controller_leads", "1 where this process holds the Lease", **made)
         self._newest: Callable[[str], Update | None] | None = None
         self._asked: dict[str, datetime] = {}
         self._shown: dict[str, tuple[str, ...]] = {}
@@ -71,7 +88,10 @@ class Metrics:
                 self._period.labels(spec.name).set(timedelta(days=DAYS[spec.data.period]).total_seconds())
         self._newest = newest
 
-    def observe(self, report: Report) -> None:
+    def observe(self, report: Report | Turn) -> None:
+        if isinstance(report, Turn):
+            self._leads.set(report.leads)
+            return
         model, told = report.model, report.told
         if told is None:
             self._looks.labels(model, "error").inc()
@@ -117,15 +137,64 @@ class Metrics:
             self._update.labels(*shown).set(found.finished.timestamp())
             self._shown[model] = shown
 
-    def serve(self, port: int) -> None:
-        """On 127.0.0.1, until the process ends. Raises :class:`OutsideError` when the port is taken."""
-        from prometheus_client import start_http_server
 
-        try:
-            start_http_server(port, addr="127.0.0.1", registry=self.registry)
-        except OSError as error:
-            raise OutsideError(
-                f"the port cannot be used: {error.strerror or error}",
-                where=Where(file=f"127.0.0.1:{port}"),
-                fix="name another --metrics-port",
-            ) from error
+@contextmanager
+def served(metrics: Metrics, health: Health, address: str, port: int) -> Iterator[str]:
+    """``/metrics``, ``/healthz`` and ``/readyz`` on ``address`` (an IP), meanwhile; where they answer.
+
+    Raises :class:`OutsideError` when the address cannot be listened on.
+    """
+    from wsgiref.simple_server import make_server
+
+    server_class, handler_class = _classes(address)
+    try:
+        server = make_server(address, port, _application(metrics, health), server_class, handler_class)
+    except (OSError, OverflowError) as error:
+        raise OutsideError(
+            f"the address cannot be listened on: {getattr(error, 'strerror', None) or error}",
+            where=Where(file=f"{address}:{port}"),
+            fix="name another --metrics-port, or an address of this machine in --metrics-address",
+        ) from error
+    thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="metrics", daemon=True)
+    thread.start()
+    try:
+        host = f"[{address}]" if ":" in address else address
+        yield f"http://{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _classes(address: str) -> tuple[Any, Any]:
+    from socketserver import ThreadingMixIn
+    from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+    class Server(ThreadingMixIn, WSGIServer):
+        daemon_threads = True
+        address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+
+    class Quiet(WSGIRequestHandler):
+        timeout = 10
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    return Server, Quiet
+
+
+def _application(metrics: Metrics, health: Health) -> Any:
+    from prometheus_client import make_wsgi_app
+
+    scrape = make_wsgi_app(metrics.registry)
+    probes = {"/healthz": health.alive, "/readyz": health.ready}
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics":
+            return scrape(environ, start_response)
+        answer = probes[path]() if path in probes else None
+        status = "404 Not Found" if answer is None else "200 OK" if answer.ok else "503 Service Unavailable"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [(answer.text if answer else "there are /metrics, /healthz and /readyz\n").encode()]
+
+    return application

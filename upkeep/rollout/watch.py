@@ -95,9 +95,12 @@ class Watch:
         until_rest: bool = False,
         lease: float = LEASE,
         holder: str = "",
+        leads: Callable[[], bool] = lambda: True,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """``leads``: asked before each effect; False: another process drives these models now."""
         self._connect, self._tell, self._now = connect, tell, now
+        self._leads = leads
         self._once, self._until_rest, self._lease = once, until_rest, lease
         self._holder = holder or f"the controller on {socket.gethostname()} (process {os.getpid()})"
         self._stop = threading.Event()
@@ -175,9 +178,9 @@ class Watch:
         return "stopped"
 
     def _go_on(self, check: Callable[[], None]) -> bool:
-        """Asked before each effect: an effect must not come from one who lost the lock."""
+        """Asked before each effect: an effect must not come from one who lost the lock, or leads no more."""
         check()
-        return not self._stop.is_set()
+        return self._leads() and not self._stop.is_set()
 
     def _failed(self, spec: ModelSpec, error: Exception, failures: int) -> bool:
         """Tell, and wait; whether to try again."""

@@ -8,13 +8,20 @@ one-machine cluster.
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from upkeep.errors import InputError, SpecError, Where
 from upkeep.serving.cluster import Cluster
 from upkeep.serving.counters import Counters
 from upkeep.spec.model import ModelSpec
+
+if TYPE_CHECKING:
+    from upkeep.serving.kubernetes.lease import Election
 
 CONTEXT = "UPKEEP_KUBE_CONTEXT"
 """The environment variable that names the Kubernetes cluster."""
@@ -68,3 +75,27 @@ def open_counters(spec: ModelSpec, folder: Path | None = None, environ: Mapping[
     from upkeep.serving.local.folder import Folder, default_folder
 
     return LocalCounters(Folder(folder or default_folder(spec)))
+
+
+def open_election(lease: str, environ: Mapping[str, str] | None = None) -> Election:
+    """This process' part in the election by the Lease ``<namespace>/<name>``.
+
+    Raises :class:`InputError` where that is none, or no Kubernetes is named.
+    """
+    environ = os.environ if environ is None else environ
+    namespace, _, name = lease.partition("/")
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?", lease):
+        raise InputError(f"{lease!r} is no Lease", fix="write `--lease <namespace>/<name>`")
+    context = environ.get(CONTEXT)
+    if not context:
+        raise InputError(
+            "a Lease is Kubernetes', and none is named",
+            where=Where(field=CONTEXT),
+            fix=f"set {CONTEXT}; without Kubernetes leave --lease out: the lock in the store keeps controllers apart",
+        )
+    from upkeep.serving.kubernetes.client import open_api
+    from upkeep.serving.kubernetes.lease import Election, Timing
+
+    # one try, and short: what comes too late is worth nothing, and the next try is near
+    api = open_api(context, tries=1, seconds=Timing().renew_deadline / 2)
+    return Election(api, namespace, name, f"{socket.gethostname()}_{uuid4().hex[:8]}")

@@ -13,7 +13,7 @@ from tests.unit.data import make
 from tests.unit.registry.registry_fakes import card, model_folder
 from upkeep import newest_update, records
 from upkeep.cli.main import main
-from upkeep.cli.rollout import _update_of
+from upkeep.api import _shown_update
 from upkeep.errors import InputError, OutsideError
 from upkeep.evaluation.result import Reason, Verdict
 from upkeep.registry.card import Card
@@ -88,13 +88,13 @@ def test_an_update_that_left_no_record_is_no_pass(spec: ModelSpec, registry: Reg
 
 def test_the_newest_update_is_the_last_that_ended(spec: ModelSpec, registry: Registry) -> None:
     assert newest_update(spec) is None
-    assert _update_of(spec) is None
+    assert _shown_update(spec) is None
     record(registry, "insufficient", "failed", "the disk was full")
     registry.put_update("u2", "errors/train.json", b"{}")  # under way
     found = newest_update(spec)
     assert found is not None
     assert found.update == "u1"
-    shown = _update_of(spec)
+    shown = _shown_update(spec)
     assert shown is not None
     assert (shown.update, shown.verdict, shown.outcome, shown.drift) == ("u1", "insufficient", "failed", "")
     assert shown.finished.isoformat() == found.finished

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,12 +33,30 @@ class GoneError(OutsideError):
 
 
 class Api:
-    """Every request of it may be sent again: they are reads, applies and patches that say what shall be."""
+    """Every request of it may be sent again: they are reads, applies and patches that say what shall be, and creations
+    by name, of which the second is refused."""
 
-    def __init__(self, client: Any, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        """``client``: a ``kubernetes.client.ApiClient``; its own retries should be off."""
+    def __init__(
+        self,
+        client: Any,
+        *,
+        login: Callable[[], None] | None = None,
+        tries: int = _TRIES,
+        seconds: float = _SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        """``client``: a ``kubernetes.client.ApiClient``; its own retries should be off.
+
+        ``login`` reads the credentials anew: a service account's token is another one every hour, and one that ended
+        is answered 401. ``tries``: of a request, at most, while the server is busy or away. ``seconds``: of a try, to
+        connect and to answer. ``jitter`` (0 to 1) lengthens the wait between two tries by up to half, so that many
+        controllers do not come back at once.
+        """
         self._client = client
-        self._sleep = sleep
+        self._login = login
+        self._tries, self._seconds = tries, seconds
+        self._sleep, self._jitter = sleep, jitter
 
     @property
     def place(self) -> str:
@@ -53,7 +72,7 @@ class Api:
 
         Raises :class:`MissingError` where there is no such kind.
         """
-        for _ in range(_TRIES):
+        for _ in range(self._tries):
             found: list[dict[str, Any]] = []
             page = {"limit": str(_PAGE), **query}
             try:
@@ -83,6 +102,10 @@ class Api:
         query = {"fieldManager": MANAGER}
         return self._call("PATCH", path, query=query, body=change, kind="application/merge-patch+json")
 
+    def create(self, path: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """``path``: of all objects of the kind. Raises :class:`ConflictError` where one of the name is there."""
+        return self._call("POST", path, query={"fieldManager": MANAGER}, body=manifest)
+
     def _call(
         self,
         method: str,
@@ -95,10 +118,10 @@ class Api:
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
-        tried = 0
+        tried, login = 0, self._login
         while True:
             tried += 1
-            wait = min(_FIRST_WAIT * 2 ** (tried - 1), _LONGEST_WAIT)
+            wait = min(_FIRST_WAIT * 2 ** (tried - 1), _LONGEST_WAIT) * (1 + self._jitter() / 2)
             try:
                 answer = self._client.call_api(
                     path,
@@ -109,14 +132,19 @@ class Api:
                     auth_settings=["BearerToken"],
                     response_type="object",
                     _return_http_data_only=True,
-                    _request_timeout=(_SECONDS, _SECONDS),
+                    _request_timeout=(self._seconds, self._seconds),
                 )
             except ApiException as error:
-                if error.status not in _BUSY or tried == _TRIES:
+                if error.status == 401 and login is not None:
+                    login()
+                    login = None  # once: then it is no matter of an old token
+                    tried -= 1
+                    continue
+                if error.status not in _BUSY or tried >= self._tries:
                     raise _meaning(error, self.place + path) from error
                 wait = _asked_wait(error, wait)
             except (HTTPError, OSError) as error:
-                if tried == _TRIES:
+                if tried >= self._tries:
                     raise OutsideError(
                         f"the API server does not answer: {error or type(error).__name__}",
                         where=Where(self.place),

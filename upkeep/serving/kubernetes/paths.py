@@ -14,6 +14,9 @@ KUSTOMIZATIONS: Final = ("kustomize.toolkit.fluxcd.io/v1", "kustomizations")
 SOURCES: Final = ("source.toolkit.fluxcd.io/v1", "gitrepositories")
 DEPLOYMENTS: Final = ("apps/v1", "deployments")
 CONFIG_MAPS: Final = ("v1", "configmaps")
+LEASES: Final = ("coordination.k8s.io/v1", "leases")
+EVENTS: Final = ("v1", "events")
+ACCESS_REVIEWS: Final = ("authorization.k8s.io/v1", "selfsubjectaccessreviews")
 KNATIVE_SERVICES: Final = ("serving.knative.dev/v1", "services")
 
 

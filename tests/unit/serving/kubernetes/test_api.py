@@ -12,10 +12,10 @@ from upkeep.errors import AccessError, ConflictError, OutsideError, RefusedError
 from upkeep.serving.kubernetes.api import Api, GoneError, MissingError
 
 
-def api(*answers: Any) -> tuple[Api, FakeClient, list[float]]:
+def api(*answers: Any, **options: Any) -> tuple[Api, FakeClient, list[float]]:
     slept: list[float] = []
     client = FakeClient({"/x": list(answers)})
-    return Api(client, sleep=slept.append), client, slept
+    return Api(client, sleep=slept.append, **({"jitter": lambda: 0.0} | options)), client, slept
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,50 @@ def test_what_may_pass_is_tried_again(error: Exception) -> None:
     assert len(client.asked) == 3
     assert slept == sorted(slept)
     assert len(set(slept)) == 2
+
+
+def test_a_storage_that_is_behind_is_asked_again() -> None:
+    """Its own words: a replica of etcd, or the watch cache, has not come so far yet."""
+    behind = refusal(504, "Too large resource version: 9, current: 8")
+    asks, client, _ = api(behind, behind, {"items": [{"a": 1}]})
+    assert asks.items("/x") == [{"a": 1}]
+    assert not any("resourceVersion" in each.query for each in client.asked)
+    asks, _, _ = api(*[behind] * 9)
+    with pytest.raises(OutsideError, match="Too large resource version") as caught:
+        asks.get("/x")
+    assert caught.value.retry
+
+
+def test_controllers_do_not_all_come_back_at_once() -> None:
+    for luck, waited in ((0.0, [0.2, 0.4]), (0.5, [0.25, 0.5]), (1.0, [0.3, 0.6])):
+        asks, _, slept = api(refusal(503), refusal(503), {}, jitter=lambda luck=luck: luck)
+        asks.get("/x")
+        assert slept == pytest.approx(waited)
+
+
+def test_with_a_token_that_ended_the_next_one_is_read_once() -> None:
+    logins: list[int] = []
+    asks, client, slept = api(refusal(401), {"found": 1}, login=lambda: logins.append(1))
+    assert asks.get("/x") == {"found": 1}
+    assert (len(logins), len(client.asked), slept) == (1, 2, [])
+    asks, client, _ = api(refusal(401), refusal(503), refusal(401), login=lambda: logins.append(1))
+    with pytest.raises(AccessError, match="does not know who asks"):
+        asks.get("/x")
+    assert (len(logins), len(client.asked)) == (2, 3)
+
+
+def test_one_that_tries_once_and_no_longer() -> None:
+    asks, client, slept = api(refusal(503), {}, tries=1, seconds=2.5)
+    with pytest.raises(OutsideError):
+        asks.get("/x")
+    assert (len(client.asked), slept) == (1, [])
+
+
+def test_a_creation_is_a_post_to_all_of_its_kind() -> None:
+    asks, client, _ = api({"made": 1})
+    assert asks.create("/x", {"kind": "Lease"}) == {"made": 1}
+    (asked,) = client.asked
+    assert (asked.method, asked.body) == ("POST", {"kind": "Lease"})
 
 
 @pytest.mark.parametrize("error", [refusal(503), ProtocolError("reset")])
