@@ -12,8 +12,8 @@ import pytest
 from tests.unit.data import make
 from tests.unit.registry.registry_fakes import card, model_folder
 from upkeep import newest_update, records
-from upkeep.cli.main import main
 from upkeep.api import _shown_update
+from upkeep.cli.main import main
 from upkeep.errors import InputError, OutsideError
 from upkeep.evaluation.result import Reason, Verdict
 from upkeep.registry.card import Card

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from upkeep.errors import ConflictError, UpkeepError
@@ -116,6 +116,7 @@ class Election:
         self._timing, self._clock, self._now = timing, clock, now
         self._seen: Seen | None = None
         self._until = float("-inf")
+        self._written: datetime | None = None
         self.trouble: UpkeepError | None = None
         """Why the last try came to nothing; None: it did not."""
 
@@ -213,5 +214,9 @@ class Election:
             self._seen = None
 
     def _moment(self) -> str:
-        """As ``MicroTime`` has it."""
-        return self._now().astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        """As ``MicroTime`` has it; never the same as before: a renewal that changes nothing would be none."""
+        found = self._now().astimezone(UTC)
+        if found == self._written:
+            found += timedelta(microseconds=1)
+        self._written = found
+        return found.isoformat(timespec="microseconds").replace("+00:00", "Z")
