@@ -75,7 +75,6 @@ class Metrics:
             "upkeep_update_newest_seconds", "When the newest update finished (Unix time)", about, **made
         )
         self._period = Gauge("upkeep_data_period_seconds", "How long a period of the data is", ["model"], **made)
-        self._leads = Gauge("upkeep_controller_leads", "1 where this process holds the Lease", **made)
         self._newest: Callable[[str], Update | None] | None = None
         self._asked: dict[str, datetime] = {}
         self._shown: dict[str, tuple[str, ...]] = {}
@@ -90,7 +89,8 @@ class Metrics:
 
     def observe(self, report: Report | Turn) -> None:
         if isinstance(report, Turn):
-            self._leads.set(report.leads)
+            if not report.leads:
+                self._forget()
             return
         model, told = report.model, report.told
         if told is None:
@@ -121,6 +121,23 @@ class Metrics:
         else:
             with suppress(KeyError):
                 self._evidence.remove(model)
+
+    def _forget(self) -> None:
+        """Show no model's state: another process looks at them now, and what this one saw last is out of date."""
+        for gauge in (
+            self._last,
+            self._phase,
+            self._weight,
+            self._agrees,
+            self._evidence,
+            self._troubles,
+            self._since,
+            self._verdict,
+            self._update,
+        ):
+            gauge.clear()
+        self._asked.clear()
+        self._shown.clear()
 
     def _observe_update(self, model: str, now: datetime) -> None:
         if self._newest is None or (model in self._asked and now - self._asked[model] < UPDATES_EVERY):

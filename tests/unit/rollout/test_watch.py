@@ -251,3 +251,21 @@ def test_the_newest_update_is_shown_and_not_asked_for_at_every_look(one: Worlds)
         metrics.observe(replace(report, at=at + UPDATES_EVERY / 2))
         assert len(given) == left
         at += UPDATES_EVERY
+
+
+def test_who_leads_no_more_shows_no_state(one: Worlds) -> None:
+    from upkeep.rollout.lead import Turn
+
+    metrics = Metrics()
+    one.watch(once=True).run()
+    (report,) = one.reports
+    metrics.observe(report)
+    turn = Turn(at=report.at, leads=True, leader="a")
+    metrics.observe(turn)
+    value = metrics.registry.get_sample_value
+    assert value("upkeep_rollout_canary_weight", {"model": "flight-delays"}) == 0
+    metrics.observe(replace(turn, leads=False))
+    assert value("upkeep_rollout_canary_weight", {"model": "flight-delays"}) is None
+    assert value("upkeep_rollout_looks_total", {"model": "flight-delays", "result": "done"}) == 1
+    metrics.observe(report)
+    assert value("upkeep_rollout_canary_weight", {"model": "flight-delays"}) == 0
