@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,9 @@ Hashes = npt.NDArray[np.uint64]
 READ_ROWS = 8192
 BUFFER_ROWS = 65_536
 """Rows that are in memory at once, and shuffled together."""
+NO_LOOKUPS: Mapping[str, Any] = {}
+PREFETCH = 8
+"""Batches that are ready before they are asked for."""
 OPEN_PERIODS = 8
 """Periods that are read side by side, so that one buffer holds rows of several."""
 WATCHED_ROWS = 20_000
@@ -50,6 +53,11 @@ class Choice:
     """Sorted: only these rows are there at all."""
     salt: int = 0
     """Draws another sample of old rows each round."""
+
+    @property
+    def everything(self) -> bool:
+        """Every row teaches, whatever its hashes."""
+        return len(self.learned) == 0 and self.only is None and self.fraction >= 1 and self.watched == 0
 
     def new(self, keys: Hashes) -> npt.NDArray[np.bool_]:
         return ~among(keys, self.learned)
@@ -108,16 +116,21 @@ class Lesson:
         return list(dict.fromkeys([*(column.name for column in columns), *own]))
 
     def batches(self, periods: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows that teach, in the order they stand."""
-        periods = self.periods if periods is None else periods
-        for batch in self.prepared.batches(periods=periods, columns=self.names, batch_rows=READ_ROWS):
-            chosen = self.choice.teaches(*_hashes(batch)) & (self.prepared.codes(batch) >= 0)
-            rows = batch.filter(pa.array(chosen))
+        """The rows that teach, in the order they stand; text as dictionaries."""
+        for batch in self._read(self.periods if periods is None else periods):
+            chosen = self.prepared.codes(batch) >= 0
+            if not self.choice.everything:
+                chosen &= self.choice.teaches(*_hashes(batch))
+            rows = batch if chosen.all() else batch.filter(pa.array(chosen))
             if self.fence is not None and rows.num_rows:
                 numeric = [column for column in self.columns if column.kind == "numeric"]
                 rows = rows.filter(pa.array(~self.fence.outside(to_frame(rows, numeric)).any(axis=1)))
             if rows.num_rows:
                 yield rows
+
+    def _read(self, periods: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        texts = [column.name for column in self.prepared.summary.columns if column.kind == "categorical"]
+        return self.prepared.batches(periods=periods, columns=self.names, batch_rows=READ_ROWS, coded=texts)
 
     def watched(self) -> pa.Table:
         """The watched rows, or of many a sample drawn by hash."""
@@ -138,54 +151,87 @@ class Lesson:
         schema = pa.schema([self.prepared.schema.field(name) for name in self.names])
         return pa.Table.from_batches(kept, schema)
 
-    def chunks(self, epoch: int) -> Iterator[pa.Table]:
-        """The rows that teach, once, in an order that seed and epoch decide; at most :data:`BUFFER_ROWS` or so each."""
+    def chunks(self, epoch: int, batch_rows: int) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
+        """The rows that teach, once, in an order that seed and epoch decide: a table, and positions in it.
+
+        Whole batches, but the last of all; what is left of a table goes into the next one.
+        """
         rng = np.random.default_rng([self.seed, epoch, 0x1E5507])
         waiting = [self.periods[i] for i in rng.permutation(len(self.periods))]
         streams: list[Iterator[pa.RecordBatch]] = []
         buffer: list[pa.RecordBatch] = []
-        while waiting or streams:
+        while waiting or streams or buffer:
             while waiting and len(streams) < OPEN_PERIODS:
                 streams.append(self.batches([waiting.pop()]))
-            place = int(rng.integers(len(streams)))
-            batch = next(streams[place], None)
-            if batch is None:
-                del streams[place]
-            else:
-                buffer.append(batch)
-            if sum(part.num_rows for part in buffer) >= BUFFER_ROWS or (buffer and not waiting and not streams):
-                table = pa.Table.from_batches(buffer).combine_chunks()
-                buffer = []
-                yield table.take(pa.array(rng.permutation(table.num_rows)))
+            if streams:
+                place = int(rng.integers(len(streams)))
+                batch = next(streams[place], None)
+                if batch is None:
+                    del streams[place]
+                else:
+                    buffer.append(batch)
+            last = not waiting and not streams
+            rows = sum(part.num_rows for part in buffer)
+            if rows >= max(BUFFER_ROWS, batch_rows) or (last and buffer):
+                table = pa.Table.from_batches(buffer).unify_dictionaries().combine_chunks()
+                order = rng.permutation(rows)
+                whole = rows - rows % batch_rows
+                if whole:
+                    yield table, order[:whole]
+                left = order[whole:]
+                if last and len(left):
+                    yield table, left
+                buffer = table.take(pa.array(left)).to_batches() if len(left) and not last else []
 
-    def dataset(self, epoch: int, batch_rows: int, skip: int = 0) -> Any:
-        """A ``tf.data.Dataset`` of one epoch: (inputs, codes, weights, the teacher's answers), ``batch_rows`` each.
+    def dataset(self, epoch: int, batch_rows: int, *, skip: int = 0, lookups: Mapping[str, Any] = NO_LOOKUPS) -> Any:
+        """A ``tf.data.Dataset`` of one epoch: (inputs, codes), and a teacher's answers; ``batch_rows`` each.
 
-        ``skip``: batches at the start that are left out.
+        ``skip``: batches at the start that are left out. ``lookups``: of the inputs that are taken as places
+        (:func:`upkeep.models.keras_feed.places`). Rows cross from Python in large blocks, and are cut into batches on
+        the other side.
         """
         tf = tensorflow()
         classes = len(self.prepared.summary.classes)
 
         def generate() -> Iterator[Any]:
+            left = skip
             try:
-                for table in self.chunks(epoch):
-                    codes = self.prepared.codes(table)
-                    weights = np.ones(len(codes), np.float32) if self.weights is None else self.weights[codes]
-                    taught = self.teacher.predict_proba(table) if self.teacher else np.zeros((len(codes), classes))
-                    yield keras_feed.parts(table, self.columns), codes, weights, taught.astype(np.float32)
+                for table, order in self.chunks(epoch, batch_rows):
+                    rows = min(batch_rows, len(order))
+                    gone = min(left, len(order) // rows)
+                    left -= gone
+                    wanted = order[gone * rows :]
+                    if len(wanted) == 0:
+                        continue
+                    given = keras_feed.places(keras_feed.parts(table, self.columns), lookups)
+                    codes = self.prepared.codes(table).take(wanted).reshape(-1, rows)
+                    answers = []
+                    if self.teacher is not None:
+                        taught = self.teacher.predict_proba(table).astype(np.float32)
+                        answers.append(taught.take(wanted, axis=0).reshape(-1, rows, classes))
+                    yield keras_feed.blocks(given, wanted, rows), codes, *answers
             except UpkeepError as error:
                 self.failures.append(error)
                 raise
 
-        signature = (
-            keras_feed.signature(self.columns),
-            tf.TensorSpec((None,), tf.int64),
-            tf.TensorSpec((None,), tf.float32),
-            tf.TensorSpec((None, classes), tf.float32),
+        answers = [tf.TensorSpec((None, None, classes), tf.float32)] if self.teacher else []
+        of_blocks = keras_feed.block_signature(self.columns, lookups)
+        blocks = tf.data.Dataset.from_generator(
+            generate, output_signature=(of_blocks, tf.TensorSpec((None, None), tf.int64), *answers)
         )
-        rows = tf.data.Dataset.from_generator(generate, output_signature=signature)
-        to_inputs = tf.autograph.experimental.do_not_convert(lambda parts, *rest: (keras_feed.tensors(parts), *rest))
-        return rows.map(to_inputs).rebatch(batch_rows).skip(skip).prefetch(2)
+
+        def cut(given: Any, *rest: Any) -> Any:
+            texts = {name: value for name, value in given.items() if name.endswith("/texts")}
+            rows = {name: value for name, value in given.items() if name not in texts}
+            batches = tf.data.Dataset.from_tensor_slices((rows, *rest))
+            if not texts:
+                return batches
+            inputs = tf.autograph.experimental.do_not_convert(
+                lambda batch, *rest: (keras_feed.tensors({**batch, **texts}), *rest)
+            )
+            return batches.map(inputs)
+
+        return blocks.prefetch(1).flat_map(tf.autograph.experimental.do_not_convert(cut)).prefetch(PREFETCH)
 
 
 def _hashes(batch: Any) -> tuple[Hashes, Hashes]:

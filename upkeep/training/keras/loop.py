@@ -19,6 +19,7 @@ from upkeep.models.keras_runtime import keras, tensorflow
 from upkeep.spec.model import FineTune, Optimizer
 from upkeep.training.keras.layers import only_last
 from upkeep.training.keras.lesson import Lesson
+from upkeep.training.keras.places import Learner
 from upkeep.training.task import Checkpoints, Epoch, Progress
 
 LOOK_EVERY = 20
@@ -121,6 +122,7 @@ class _Training:
         self.position = _Position()
         self.best: list[npt.NDArray[Any]] | None = None
         self._watched = lesson.watched() if settings.early_stopping else None
+        self._learner = Learner(model)
         self._stage = -1
         self._enter_stage()
 
@@ -136,13 +138,16 @@ class _Training:
         only_last(self.model, self.opened, stage)
         self.optimizer = make_optimizer(self.settings)
         self.optimizer.build(self.model.trainable_variables)
-        self._step = _compile(self.model, self.optimizer, self.settings)
+        self._step = _compile(
+            self._learner, self.model.trainable_variables, self.optimizer, self.settings, self.lesson.weights
+        )
 
     def run_epoch(self) -> Any:
         """One step at a time."""
         tf = tensorflow()
         position = self.position
-        batches = iter(self.lesson.dataset(position.epoch, self.schedule.batch_rows, skip=position.step))
+        rows, lookups = self.schedule.batch_rows, self._learner.lookups
+        batches = iter(self.lesson.dataset(position.epoch, rows, skip=position.step, lookups=lookups))
         left = min(self.schedule.per_epoch - position.step, self.schedule.steps - position.steps)
         waiting: list[Any] = []
         try:
@@ -264,23 +269,29 @@ def make_optimizer(settings: FineTune) -> Any:
     return K.optimizers.LossScaleOptimizer(made) if settings.precision == "mixed_float16" else made
 
 
-def _compile(model: Any, optimizer: Any, settings: FineTune) -> Any:
+def _compile(
+    learner: Learner,
+    variables: list[Any],
+    optimizer: Any,
+    settings: FineTune,
+    class_weights: npt.NDArray[np.float32] | None,
+) -> Any:
     """One step as a graph: the batches and the rate → the sum of the next batch's losses, and its rows."""
     tf, K = tensorflow(), keras()
-    variables = model.trainable_variables
     distill = settings.distill
     inner = getattr(optimizer, "inner_optimizer", optimizer)
 
     def step(batches: Any, rate: Any) -> Any:
-        inputs, codes, weights, taught = next(batches)
+        inputs, codes, *taught = next(batches)
         inner.learning_rate.assign(rate)
         with tf.GradientTape() as tape:
-            answers = model(inputs, training=True)
-            losses = K.losses.sparse_categorical_crossentropy(codes, answers) * weights
-            if distill is not None:
-                losses = (1 - distill.weight) * losses + distill.weight * _distance(
-                    taught, answers, distill.temperature
-                )
+            answers = learner(inputs, training=True)
+            losses = K.losses.sparse_categorical_crossentropy(codes, answers)
+            if class_weights is not None:
+                losses *= tf.gather(class_weights, codes)
+            if distill is not None and taught:
+                apart = _distance(taught[0], answers, distill.temperature)
+                losses = (1 - distill.weight) * losses + distill.weight * apart
             loss = tf.reduce_mean(losses)
             scaled = optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
