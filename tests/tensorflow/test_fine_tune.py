@@ -201,6 +201,8 @@ def test_early_stopping_keeps_the_best_weights(tmp_path: Path) -> None:
     result = run(make.task(tmp_path, wild), tmp_path)
     watched = [epoch.watched for epoch in result.curve]
     assert len(watched) < 30
+    shares = [epoch.accuracy for epoch in result.curve]
+    assert all(share is not None and 0.5 < share <= 1 for share in shares)
     assert watched.index(min(watched)) == len(watched) - 3  # type: ignore[type-var]
 
 

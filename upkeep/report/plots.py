@@ -23,6 +23,7 @@ from upkeep.drift.result import ColumnDrift, Histogram
 from upkeep.evaluation.result import CurvePoint, PeriodChange, Scores
 from upkeep.records import digest
 from upkeep.report import words
+from upkeep.training.task import Epoch
 
 OLD, NEW, INK, MUTED, RULE = "#6b7280", "#0b62a8", "#1f2933", "#4b5563", "#d9dee5"
 SEQUENCE = ("#0b62a8", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8f98")
@@ -458,6 +459,52 @@ def by_period(scores: Mapping[str, Mapping[str, Scores]], metric: str, new: Sequ
             f"{words.metric_name(metric)} by period",
             f"On each period's held-out rows, with 95 % intervals: {told}.",
         )
+
+
+def training(curve: Sequence[Epoch], candidate: str) -> Markup | None:
+    """The loss of a network's training, epoch by epoch, and of the watched rows where there are any."""
+    if not curve:
+        return None
+    series = {
+        "rows that taught": [(epoch.number, epoch.loss) for epoch in curve],
+        "watched rows": [(epoch.number, epoch.watched) for epoch in curve if epoch.watched is not None],
+    }
+    best = min(series["watched rows"], key=lambda point: point[1], default=None)
+    with canvas(bottom=36) as (figure, axes):
+        for (name, points), who in zip(series.items(), ("candidate", "champion"), strict=True):
+            if points:
+                marked = (
+                    {"marker": _marker(who), "markersize": 4, "markerfacecolor": "white"} if len(points) < 40 else {}
+                )
+                axes.plot(*zip(*points, strict=True), label=name, **marked, **_line(who))
+        if best:
+            axes.axvline(best[0], color="#9aa3ae", linewidth=0.9, linestyle=":")
+        _epochs(axes, curve, "loss")
+        legend_above(axes, 2)
+        told = "; ".join(f"{name} from {words.number(points[0][1])} to {words.number(points[-1][1])}"
+                         for name, points in series.items() if points)  # fmt: skip
+        told += f"; least on watched rows after epoch {best[0]}" if best else ""
+        return to_svg(figure, f"Loss of {candidate} by epoch", f"{len(curve)} epochs: {told}.")
+
+
+def training_accuracy(curve: Sequence[Epoch], candidate: str) -> Markup | None:
+    """The share of the watched rows that a network answered right, epoch by epoch."""
+    points = [(epoch.number, epoch.accuracy) for epoch in curve if epoch.accuracy is not None]
+    if not points:
+        return None
+    with canvas(bottom=36, top=8) as (figure, axes):
+        axes.plot(*zip(*points, strict=True), marker="s", markersize=4, markerfacecolor="white", **_line("champion"))
+        percent_axis(axes.yaxis)
+        _epochs(axes, curve, "share answered right")
+        told = f"from {words.percent(points[0][1])} to {words.percent(points[-1][1])}"
+        return to_svg(figure, f"Accuracy of {candidate} by epoch", f"On watched rows, {told}.")
+
+
+def _epochs(axes: Any, curve: Sequence[Epoch], name: str) -> None:
+    _counts_axis(axes.xaxis)
+    axes.set_xlim(curve[0].number - 0.5, curve[-1].number + 0.5)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(name)
 
 
 def forgetting(periods: Sequence[PeriodChange], metric: str, candidate: str) -> Markup | None:

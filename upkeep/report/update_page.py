@@ -25,6 +25,7 @@ from upkeep.report import bars, headline, plots, words
 from upkeep.report.drift_page import DriftParts, drift_parts
 from upkeep.report.render import render
 from upkeep.report.view import UpdateView
+from upkeep.training.task import TrainingResult
 
 MAX_CLASSES = 12
 """Confusion matrices of more classes are told by their most frequent confusions."""
@@ -64,6 +65,17 @@ class FairnessColumn:
     """All measures judged the same groups."""
     by_group: dict[str, dict[str, float | None]]
     scale: bars.Scale
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """How one network learned."""
+
+    result: TrainingResult
+    best: int | None
+    """The epoch whose weights were kept, where rows were watched."""
+    loss: Markup | None
+    accuracy: Markup | None
 
 
 @dataclass(frozen=True)
@@ -162,6 +174,16 @@ def _asked(view: UpdateView, row_set: str) -> dict[str, float]:
         return {}
     metric = str(view.gate.better.metric)
     return {"new": {metric: view.gate.better.by}, "old": {metric: -view.gate.old.worse_by_at_most}}.get(row_set, {})
+
+
+def _training(result: TrainingResult) -> TrainingParts:
+    watched = [epoch for epoch in result.curve if epoch.watched is not None]
+    return TrainingParts(
+        result=result,
+        best=min(watched, key=lambda epoch: epoch.watched or 0.0).number if watched else None,
+        loss=plots.training(result.curve, result.candidate),
+        accuracy=plots.training_accuracy(result.curve, result.candidate),
+    )
 
 
 def _forgetting(view: UpdateView, found: Forgetting, metric: str) -> ForgettingParts:
@@ -362,6 +384,7 @@ def update_page(view: UpdateView) -> str:
         data=data_parts(view.data) if view.data else None,
         d=drift,
         e=evaluation_parts(view, view.evaluation) if view.evaluation else None,
+        learned=[_training(result) for result in view.training if result.curve],
         took=words.elapsed(view.started, view.finished),
         many=MANY,
         meanings=words.ROW_SET_MEANINGS,

@@ -90,6 +90,8 @@ class Epoch:
     """The mean log loss on watched rows of the training side; None: none are watched."""
     steps: int
     """Steps in all, this epoch's too."""
+    accuracy: float | None = None
+    """The share of the watched rows that is answered right; None: none are watched."""
 
 
 @dataclass(frozen=True, kw_only=True)

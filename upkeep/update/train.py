@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from upkeep.registry.learned import may_have_learned
 from upkeep.registry.registry import Registry
 from upkeep.spec.model import Candidate, Ensemble, FineTune
 from upkeep.training.before import before, from_champion
-from upkeep.training.task import CHAMPION, TrainingTask
+from upkeep.training.task import CHAMPION, Epoch, TrainingTask
 from upkeep.training.train import train as fit
 from upkeep.update import trained
 from upkeep.update.context import ArtifactLike, Context, step
+
+SHOWN_EPOCHS = 40
 
 
 @step
@@ -85,8 +88,27 @@ def train(
         )
     framework = "keras" if record.format == "keras" else "scikit-learn"
     model.metadata.update(digest=digest, framework=framework, candidate=candidate)
-    metrics.metadata.update(rows=float(result.rows), seconds=float(result.seconds))
+    metrics.metadata.update(rows=float(result.rows), seconds=float(result.seconds), **curve_metrics(result.curve))
     return trained.put(registry, record)
+
+
+def curve_metrics(curve: Sequence[Epoch]) -> dict[str, float]:
+    """A network's training as the KFP page shows it: how it ended, and at most :data:`SHOWN_EPOCHS` of its epochs."""
+    if not curve:
+        return {}
+
+    def told(epoch: Epoch, prefix: str = "") -> dict[str, float]:
+        values = {"loss": epoch.loss, "watched_loss": epoch.watched, "watched_accuracy": epoch.accuracy}
+        return {f"{prefix}{name}": value for name, value in values.items() if value is not None}
+
+    found = {"epochs": float(len(curve)), **told(curve[-1])}
+    watched = [epoch for epoch in curve if epoch.watched is not None]
+    if watched:
+        found["best_epoch"] = float(min(watched, key=lambda epoch: epoch.watched or 0.0).number)
+    step = -(-len(curve) // SHOWN_EPOCHS)
+    for epoch in curve[step - 1 :: step]:
+        found |= told(epoch, f"epoch_{epoch.number:03d}_")
+    return found
 
 
 def _wants_champion(candidate: Candidate) -> bool:

@@ -34,7 +34,7 @@ from upkeep.evaluation.result import (
 )
 from upkeep.report.view import Lineage, Release, UpdateView
 from upkeep.spec.model import Better, Budgets, Fairness, ForgettingRule, Gate
-from upkeep.training.task import TrainingResult
+from upkeep.training.task import Epoch, TrainingResult
 
 CARRIERS = ("UA", "B6", "EV", "DL", "AA", "MQ", "US", "9E", "WN", "VX", "FL", "AS", "F9", "YV", "HA", "OO")
 HOSTILE = '<script>alert("x")</script>'
@@ -484,7 +484,21 @@ def going_on() -> UpdateView:
         ),
     )
     network = replace(
-        view.training[0], candidate="network", strategy="fine_tune", params={"epochs": 8}, warm_started=True
+        view.training[0],
+        candidate="network",
+        strategy="fine_tune",
+        params={"epochs": 8},
+        warm_started=True,
+        curve=tuple(
+            Epoch(
+                number=number,
+                loss=0.55 + 0.5 / number,
+                watched=0.62 + 0.3 / number + 0.012 * number,
+                steps=150 * number,
+                accuracy=0.79 - 0.2 / number - 0.002 * number,
+            )
+            for number in range(1, 9)
+        ),
     )
     return replace(
         view,
@@ -610,6 +624,7 @@ def passing() -> UpdateView:
                 seconds=1.7,
                 trials=(),
                 warm_started=True,
+                curve=(Epoch(number=1, loss=0.61, watched=0.6, steps=70, accuracy=0.71),),
             ),
         ),
         evaluation=evaluation,

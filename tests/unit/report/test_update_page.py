@@ -423,3 +423,20 @@ def test_a_candidate_that_began_or_whose_past_is_lost_says_so() -> None:
     assert "began with this update" in page(went_on_from="")
     assert "could not be asked: its bytes are gone" in page(failed="its bytes are gone")
     assert "It once learned 2012-12, of which there are no rows now." in page(missing=("2012-12",))
+
+
+def test_how_a_network_learned_is_drawn_and_told() -> None:
+    text = Page(page_of("going_on")).text
+    curve = samples.going_on().training[0].curve
+    assert "How network learned 8 epochs, 1,200 steps" in text
+    best = min(curve, key=lambda epoch: epoch.watched or 0.0)
+    assert f"The weights after epoch {best.number} were kept" in text
+    for epoch in curve:
+        assert f"{words.number(epoch.loss, 4)} {words.number(epoch.watched, 4)} {words.percent(epoch.accuracy)}" in text
+    unwatched = dataclasses.replace(
+        samples.going_on().training[0],
+        curve=tuple(dataclasses.replace(epoch, watched=None, accuracy=None) for epoch in curve),
+    )
+    text = Page(update_page(dataclasses.replace(samples.going_on(), training=(unwatched,)))).text
+    assert "No rows were watched" in text
+    assert "Accuracy by epoch" not in text

@@ -183,9 +183,10 @@ class _Training:
     def end_epoch(self) -> None:
         position, stopping = self.position, self.settings.early_stopping
         position.epoch += 1
-        watched = self._watched_loss() if stopping else None
+        watched, accuracy = self._watch() if stopping else (None, None)
         loss = position.loss / max(position.rows, 1)
-        position.curve.append(Epoch(number=position.epoch, loss=loss, watched=watched, steps=position.steps))
+        epoch = Epoch(number=position.epoch, loss=loss, watched=watched, steps=position.steps, accuracy=accuracy)
+        position.curve.append(epoch)
         position.step, position.rows, position.loss = 0, 0, 0.0
         position.done = position.epoch >= self.schedule.epochs or position.steps >= self.schedule.steps
         if stopping and watched is not None:
@@ -203,19 +204,21 @@ class _Training:
         if self.best is not None:
             _assign(self.model.variables, self.best)
 
-    def _watched_loss(self) -> float | None:
+    def _watch(self) -> tuple[float, float] | tuple[None, None]:
+        """Loss and accuracy on the watched rows."""
         assert self._watched is not None
         if self._watched.num_rows == 0:
-            return None
+            return None, None
         codes = self.lesson.prepared.codes(self._watched)
         weights = np.ones(len(codes)) if self.lesson.weights is None else self.lesson.weights[codes].astype(np.float64)
-        total = 0.0
+        total, hits = 0.0, 0
         for start in range(0, len(codes), 8192):
             parts = keras_feed.parts(self._watched.slice(start, 8192), self.lesson.columns)
             answers = np.asarray(self.model(keras_feed.tensors(parts), training=False), dtype=np.float64)
             right = answers[np.arange(len(answers)), codes[start : start + 8192]]
+            hits += int((answers.argmax(axis=1) == codes[start : start + 8192]).sum())
             total += float(-(weights[start : start + 8192] * np.log(np.clip(right, 1e-7, 1.0))).sum())
-        return total / len(codes)
+        return total / len(codes), hits / len(codes)
 
     def save(self, identity: str) -> bytes:
         arrays = {f"model/{i}": variable.numpy() for i, variable in enumerate(self.model.variables)}
