@@ -26,6 +26,7 @@ from upkeep.serving.kubernetes.api import Api
 from upkeep.serving.kubernetes.brake import braked_path
 from upkeep.serving.kubernetes.client import IN_CLUSTER
 from upkeep.serving.kubernetes.cluster import KubernetesCluster
+from upkeep.serving.kubernetes.events import Happening
 from upkeep.serving.kubernetes.fake import FakeKubernetes
 from upkeep.serving.kubernetes.lease import Election
 from upkeep.serving.manifests import ServedVersion, gateway
@@ -292,6 +293,7 @@ def _asked(spec: ModelSpec) -> list[tuple[str, str]]:
             paths.path(paths.SERVICES, namespace): {"items": []},
             paths.path(paths.ROUTES, namespace): {"items": []},
             braked_path(spec): dividing,
+            paths.path(paths.EVENTS, namespace): {},
             paths.path(paths.APPLICATIONS, "argocd", "models"): {},
             paths.path(paths.KUSTOMIZATIONS, "flux-system", "models"): source,
             paths.path(paths.SOURCES, "flux-system", "models"): {},
@@ -305,6 +307,7 @@ def _asked(spec: ModelSpec) -> list[tuple[str, str]]:
         lambda: cluster.refresh(spec),
         lambda: cluster.brake(spec, {"v1": 100, "v2": 0}),
         lambda: cluster.release(spec),
+        lambda: cluster.record(spec, Happening(kind="moved", message="m", key="k", at="now", version="v2")),
     ]
     for method in methods:
         method()
@@ -329,7 +332,7 @@ def test_the_controller_may_do_exactly_what_it_does(overlay: str) -> None:
 def test_no_right_is_for_everything(overlay: str) -> None:
     for namespace, group, resource, verb, _ in granted(overlay):
         assert "*" not in (group, resource, verb)
-        assert verb in ("get", "list", "patch") or (verb, resource) == ("create", "leases")
+        assert verb in ("get", "list", "patch") or (verb == "create" and resource in ("leases", "events"))
         assert resource != "secrets"
         assert namespace or verb == "get"
     for binding in of_kind(overlay, "RoleBinding", "ClusterRoleBinding"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from upkeep.registry.registry import Registry
 from upkeep.rollout.analysis.labels import JournalLabels
 from upkeep.rollout.analysis.sources import PrometheusSource
 from upkeep.rollout.controller import Model
-from upkeep.rollout.events import poster
+from upkeep.rollout.events import Event, poster
 from upkeep.rollout.release import open_repository
+from upkeep.serving.cluster import Cluster
 from upkeep.serving.connect import open_cluster, open_counters
 from upkeep.serving.manifests import ServedVersion
 from upkeep.spec.model import ModelSpec
@@ -77,14 +78,31 @@ def connect(
     folder = Path(environ[VARIABLE]).expanduser().absolute() if environ.get(VARIABLE) else None
     prometheus = spec.monitoring.prometheus
     registry = Registry(store, spec.name)
+    cluster = open_cluster(spec, folder, environ)
     with open_repository(spec, git) as repository:
         yield Model(
             spec=spec,
             repository=repository,
-            cluster=open_cluster(spec, folder, environ),
+            cluster=cluster,
             store=store,
             counters=PrometheusSource(prometheus) if prometheus else open_counters(spec, folder, environ),
             labels=JournalLabels(registry) if spec.monitoring.labels or spec.rollout.margin.predictions else None,
             versions=Registered(registry),
             post=poster(environ),
+            note=noter(spec, cluster),
         )
+
+
+def noter(spec: ModelSpec, cluster: Cluster) -> Callable[[Event], None] | None:
+    """On Kubernetes: what writes an event on the objects that it is about."""
+    from upkeep.serving.kubernetes.cluster import KubernetesCluster
+    from upkeep.serving.kubernetes.events import Happening
+
+    if not isinstance(cluster, KubernetesCluster):
+        return None
+
+    def note(event: Event) -> None:
+        said = Happening(kind=event.kind, message=event.message, key=event.key, at=event.at, version=event.canary)
+        cluster.record(spec, said)
+
+    return note

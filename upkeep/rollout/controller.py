@@ -99,6 +99,8 @@ class Model:
     """None: no labels come."""
     versions: Versions
     post: events.Post
+    note: Callable[[events.Event], None] | None = None
+    """Writes an event where the cluster keeps what happens to its objects; None: it keeps nothing."""
 
 
 @dataclass(frozen=True)
@@ -606,6 +608,11 @@ class _Look:
     def _send(self, event: events.Event) -> None:
         for error in events.tell(self.spec.rollout.webhooks, event, self.model.post):
             self._trouble("webhook", error)
+        if self.model.note is not None:
+            try:
+                self.model.note(event)
+            except UpkeepError as error:
+                self._trouble("events", error)
 
     def _try(self, kind: str, run: Callable[[], None]) -> Effect:
         """An effect that must not keep the rest from happening."""

@@ -16,6 +16,7 @@ from upkeep.serving.drivers.knative import tagged_url
 from upkeep.serving.kubernetes import paths
 from upkeep.serving.kubernetes.api import BRAKE_MANAGER, Api, MissingError
 from upkeep.serving.kubernetes.brake import braked_path, forced, is_braked, let_go
+from upkeep.serving.kubernetes.events import Happening, record
 from upkeep.serving.kubernetes.syncer import Syncer, applied, nudges, syncer_of
 from upkeep.serving.manifests import MODEL_LABEL, gateway, host
 from upkeep.serving.probe import ask
@@ -133,6 +134,10 @@ class KubernetesCluster:
             where=Where(path),
             fix="see who writes it: `kubectl get --show-managed-fields`",
         )
+
+    def record(self, spec: ModelSpec, happening: Happening) -> None:
+        """Write what happened on the objects it is about, for ``kubectl describe``."""
+        record(self._api, spec, happening)
 
     # --- how -------------------------------------------------------------------------------------------------------
 

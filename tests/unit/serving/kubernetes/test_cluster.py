@@ -58,6 +58,18 @@ def test_without_kserve_nothing_is_known() -> None:
         cluster({})[0].live(SPEC)
 
 
+def test_a_look_is_three_requests_however_many_versions_there_are() -> None:
+    """docs/decisions/0022-polled.md counts on it."""
+    spec = replace(SPEC, rollout=Rollout(synced_by="argocd:argocd/models"))
+    kubernetes, client = cluster({SERVICES: NONE, ROUTES: NONE, APPLICATION: {}})
+    kubernetes.live(spec)
+    assert [(each.method, each.path) for each in client.asked] == [
+        ("GET", SERVICES),
+        ("GET", APPLICATION),
+        ("GET", ROUTES),
+    ]
+
+
 def test_without_gateway_api_there_are_no_weights() -> None:
     live = cluster({SERVICES: NONE})[0].live(SPEC)
     assert (live.weights, live.braked, live.commit, live.message) == (None, False, None, "")
