@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # every step of an update is a process of its own: compile a module once, not each time
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup setup-tensorflow demo test test-tensorflow test-cluster check simulate fire format bench bench-rollout compile lock clean
+.PHONY: help setup setup-tensorflow demo demo-tensorflow test test-tensorflow test-cluster check simulate fire format bench bench-rollout compile lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,12 @@ $(TENSORFLOW): $(READY) requirements/tensorflow.txt
 
 demo: setup ## flights: updates, a rollout that is promoted, one that is taken back, and a page of both
 	@$(BIN)/python examples/flights/demo.py
+
+# what TensorFlow says of the machine goes to a file, and is shown where it ends badly
+demo-tensorflow: setup-tensorflow ## networks: reviews read by adapters, month by month; transfer to an airport (SMALL=1: do all parts run?)
+	@$(BIN)/python examples/reviews/demo.py $(if $(SMALL),--small)
+	@mkdir -p build && $(BIN)/python examples/flights/transfer.py $(if $(SMALL),--samples 1 --share 0.1) \
+	  2>build/transfer.log || (tail -n 20 build/transfer.log && false)
 
 test: setup ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -q
