@@ -75,9 +75,3 @@ def place(request: pytest.FixtureRequest) -> Place:
     server = FakeKubernetes()
     client = server.client()
     return Place(api=Api(client), namespace="upkeep-test", real=False, client=client)
-
-
-def the_real_one(place: Place) -> None:
-    """Skip what the fake does not do; it says so itself."""
-    if not place.real:
-        pytest.skip("the fake does not do this: `make test-cluster` asks a real cluster")

@@ -40,10 +40,10 @@ _MANAGERS = {"argocd": "argocd-controller", "flux": "kustomize-controller"}
 class KubernetesWorld:
     """The harness of tests/contract/test_cluster.py; a namespace for each syncer."""
 
-    def __init__(self, kubeconfig: Path, syncer: str) -> None:
+    def __init__(self, kubeconfig: Path, syncer: str, namespace: str = "") -> None:
         from kubernetes import client, config
 
-        self.namespace, self._syncer = syncer, syncer
+        self.namespace, self._syncer = namespace or syncer, syncer
         configuration: Any = client.Configuration()
         config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         self._client = client.ApiClient(configuration)
