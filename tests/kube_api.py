@@ -21,7 +21,12 @@ import yaml
 
 KUBE_API = Path(os.environ.get("UPKEEP_KUBE_API", Path(__file__).parents[2] / "shared" / "kube-api"))
 CACHE = Path(os.environ.get("UPKEEP_KUBE_API_CACHE", Path.home() / ".cache" / "kube-api"))
-CRDS = {"InferenceService": "inferenceservices", "HTTPRoute": "httproutes", "ServingRuntime": "servingruntimes"}
+CRDS = {
+    "InferenceService": "inferenceservices",
+    "HTTPRoute": "httproutes",
+    "ServingRuntime": "servingruntimes",
+    "Gateway": "gateways",
+}
 
 
 @contextmanager
