@@ -149,6 +149,21 @@ def _source(kind: type) -> str:
     return inspect.getfile(kind)
 
 
+REFERENCE = ROOT.parent / "docs/reference"
+
+
+@pytest.mark.parametrize(("page", "prefix"), [("controller-metrics", ""), ("model-server", "upkeep_server_")])
+def test_the_reference_has_every_metric_with_its_labels(page: str, prefix: str) -> None:
+    rows = re.findall(r"^\| `(upkeep_\w+)` \| ([^|]*)\|", (REFERENCE / f"{page}.md").read_text(), re.M)
+    said = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    there = {
+        re.sub("_(bucket|count|sum)$", "", name): labels - {"model", "version", "digest", "le"}
+        for name, labels in EXPORTED.items()
+        if name.startswith("upkeep_") and name.startswith("upkeep_server_") == bool(prefix)
+    }
+    assert said == there
+
+
 def test_a_query_of_what_nobody_exports_would_be_found() -> None:
     with pytest.raises(AssertionError):
         test_every_metric_of_a_query_is_exported_and_has_the_labels("", "sum(upkeep_server_wishes_total)")
