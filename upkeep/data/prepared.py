@@ -139,7 +139,8 @@ class Prepared:
             if (periods is not None and counts.period not in periods) or _count(counts, parts) == 0:
                 continue
             for path in self._files(counts.period):
-                with pq.ParquetFile(path, read_dictionary=dictionaries) as file:
+                # without pre_buffer=False the whole file is in memory from the first batch on
+                with pq.ParquetFile(path, read_dictionary=dictionaries, pre_buffer=False) as file:
                     read = list(dict.fromkeys([*names, "_part"]))
                     for batch in file.iter_batches(batch_rows, columns=read, use_threads=False):
                         rows, own = batch.select(names), batch.column("_part")

@@ -31,12 +31,12 @@ from upkeep.training.fit import candidate_field, telling
 from upkeep.training.keras.base import describe, open_base, open_champion, unlike
 from upkeep.training.keras.features import fit_features
 from upkeep.training.keras.layers import close_all, open_layers, weighted
-from upkeep.training.keras.lesson import Choice, Lesson, Scan, among, scan
+from upkeep.training.keras.lesson import Choice, Lesson, Scan, scan
 from upkeep.training.keras.loop import Schedule, learn
 from upkeep.training.keras.network import build
 from upkeep.training.rows import Rows, require_two_labels
 from upkeep.training.search import Folds, Metric, Report, search
-from upkeep.training.state import Hashes, State, settings_digest, take_up, write_state
+from upkeep.training.state import Hashes, State, among, settings_digest, take_up, write_state
 from upkeep.training.task import CHAMPION, Epoch, TrainingTask, Trial, silent
 
 
@@ -88,14 +88,13 @@ def fine_tune(task: TrainingTask, notes: list[str], state_out: Path) -> Tuned:
         data = keras_file.dump(model)
         periods = tuple(dict.fromkeys((*state.periods, *found.periods)))
         state = replace(state, rounds=state.rounds + 1, periods=periods)
-    learned = np.union1d(learned, found.keys)
-    write_state(state_out, state, learned)
+    write_state(state_out, state, learned, found.keys)
     (state_out / MODEL).write_bytes(data)
     return Tuned(
         data=data,
         predictor=_predictor(task, model),
         params=params,
-        rows=len(learned),
+        rows=len(learned) + len(found.keys),
         periods=state.periods,
         warm=warm,
         curve=curve,
@@ -263,7 +262,7 @@ def _begin(task: TrainingTask, settings: str, notes: list[str]) -> tuple[Any | N
 
 def _with_rehearsal(lesson: Lesson, found: Scan, rehearsal: float) -> tuple[Lesson, Scan]:
     """The lesson with ``rehearsal`` × as many old rows as there are new, drawn by hash."""
-    old = len(found.keys) - found.new
+    old = found.rows - found.new
     if old == 0 or found.new == 0:
         return lesson, found
     share = min(1.0, rehearsal * found.new / old)
@@ -356,7 +355,10 @@ def _start(task: TrainingTask, lesson: Lesson, notes: list[str]) -> Any:
 
 def _features(task: TrainingTask, lesson: Lesson) -> Any:
     task.progress("fitting the first layers", 0.0)
-    return fit_features(lesson.batches(), task.columns, task.spec.preprocess)
+    assert isinstance(task.candidate, FineTune)
+    # each text that a network reads is like no other: there is nothing to count
+    columns = [column for column in task.columns if column.name != task.candidate.text]
+    return fit_features(lesson.batches(), columns, task.spec.preprocess)
 
 
 def _teacher(task: TrainingTask, notes: list[str]) -> Predictor | None:
@@ -387,10 +389,9 @@ def _set_precision(model: Any, precision: str) -> None:
 def _identity(task: TrainingTask, settings: str, found: Scan) -> str:
     """Names a training: a checkpoint of any other is not gone on from."""
     assert isinstance(task.candidate, FineTune)
-    keys = records.digest(found.keys.tobytes())
     members = {name: folder_digest(folder) for name, folder in task.members.items()}
     dataset = task.prepared.summary.dataset
-    parts = [settings, keys, found.new, describe(task.candidate), members, dataset, task.seed]
+    parts = [settings, found.digest, found.new, describe(task.candidate), members, dataset, task.seed]
     return records.digest(records.to_json(parts))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,15 +13,14 @@ import pyarrow as pa
 
 from upkeep.data.kinds import Column
 from upkeep.data.prepared import Prepared
-from upkeep.data.split import mix, share
+from upkeep.data.split import TRAIN, mix, share
 from upkeep.errors import UpkeepError
 from upkeep.models import keras_feed
 from upkeep.models.features import Fence
 from upkeep.models.frame import to_frame
 from upkeep.models.keras_runtime import tensorflow
 from upkeep.models.manifest import Predictor
-
-Hashes = npt.NDArray[np.uint64]
+from upkeep.training.state import Hashes, among
 
 READ_ROWS = 8192
 BUFFER_ROWS = 65_536
@@ -81,14 +81,6 @@ class Choice:
         if self.watched:
             chosen &= ~self.watches(groups)
         return chosen
-
-
-def among(keys: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
-    """Which keys are in ``known``, sorted."""
-    if len(known) == 0:
-        return np.zeros(len(keys), dtype=bool)
-    places = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    return np.asarray(known[places] == keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +227,7 @@ class Lesson:
 
 
 def _hashes(batch: Any) -> tuple[Hashes, Hashes]:
-    keys, groups = (batch.column(name).to_numpy().astype(np.uint64) for name in ("_row", "_group"))
+    keys, groups = (batch.column(name).to_numpy().astype(np.uint64, copy=False) for name in ("_row", "_group"))
     return keys, groups
 
 
@@ -244,32 +236,41 @@ class Scan:
     """What there is to learn, counted."""
 
     keys: Hashes
-    """Sorted: every row that is there, watched ones too."""
+    """Sorted: every row that is there and was not learned before, watched ones too."""
+    rows: int
+    """Rows that are there."""
     taught: npt.NDArray[np.int64]
     """Rows that teach, by class."""
     new: int
     """Rows that were not learned before."""
     periods: tuple[str, ...]
     """Of the new rows."""
+    digest: str
+    """Names the rows that are there, in their order."""
 
 
 def scan(lesson: Lesson) -> Scan:
-    """One pass over hashes and labels alone."""
+    """One pass over hashes and labels alone. Of all that a training holds, ``keys`` alone grows with the rows."""
     prepared, choice = lesson.prepared, lesson.choice
     names = [prepared.summary.target, "_group", "_row"]
-    keys: list[Hashes] = []
+    keys = np.empty(prepared.count(parts=(TRAIN,), periods=lesson.periods), dtype=np.uint64)
     taught = np.zeros(len(prepared.summary.classes), dtype=np.int64)
-    new, periods = 0, []
+    new, rows, periods, digest = 0, 0, [], hashlib.sha256()
     for period in lesson.periods:
         before = new
         for batch in prepared.batches(periods=[period], columns=names, batch_rows=BUFFER_ROWS):
             own, groups = _hashes(batch)
             codes = prepared.codes(batch)
             there = (codes >= 0) & choice.there(own, groups)
-            keys.append(own[there])
-            new += int((choice.new(own) & there).sum())
+            first = own[there & choice.new(own)]
+            keys[new : new + len(first)] = first
+            new, rows = new + len(first), rows + int(there.sum())
+            digest.update(own[there].tobytes())
             taught += np.bincount(codes[there & choice.teaches(own, groups)], minlength=len(taught))
         if new > before:
             periods.append(period)
-    found = np.unique(np.concatenate(keys)) if keys else np.zeros(0, dtype=np.uint64)
-    return Scan(found, taught, new, tuple(periods))
+    found = keys[:new]
+    found.sort()
+    if (found[1:] == found[:-1]).any():
+        found = np.unique(found)
+    return Scan(found, rows, taught, new, tuple(periods), digest.hexdigest())
