@@ -10,6 +10,7 @@ from upkeep.components.collect import collect
 from upkeep.components.deploy import deploy
 from upkeep.components.drift import drift
 from upkeep.components.evaluate import evaluate
+from upkeep.components.image import image_of
 from upkeep.components.preprocess import preprocess
 from upkeep.components.train import train
 from upkeep.pipelines.needs import give
@@ -25,8 +26,10 @@ def pipeline_name(model: str) -> str:
 
 def update_pipeline(model: ModelSpec, *, cluster: bool) -> Any:
     """The KFP pipeline of one update of ``model``: for a ``cluster``, with what the pods ask for; or for kfp.local."""
+    image = image_of(model)
 
     def placed(task: Any, step: str, candidate: str = "") -> Any:
+        task.set_container_image(image)
         if cluster:
             give(task, model, step, candidate)
         return task

@@ -14,9 +14,10 @@ import yaml
 from upkeep.pipelines.compile import compile_pipeline
 from upkeep.pipelines.update import update_pipeline
 
+import upkeep
 from upkeep.data.dataset import DataFile, Dataset
 from upkeep.spec.load import load
-from upkeep.spec.model import Secret
+from upkeep.spec.model import FineTune, ModelSpec, Secret
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = ("flights", "basics", "kubeflow")
@@ -183,3 +184,28 @@ def test_another_privacy_key_is_another_parameter() -> None:
     """KFP caches by parameters: rows that were hashed with another key must not be found."""
     file = DataFile(uri="/d/a", name="a", format="csv", period=None, digest="d", size=1, rows=None)
     assert Dataset(files=(file,), privacy_key="one").digest != Dataset(files=(file,), privacy_key="other").digest
+
+
+def images(spec: ModelSpec, tmp_path: Path) -> set[str]:
+    executors = next(yaml.safe_load_all(compile_pipeline(spec, tmp_path / "update.yaml").read_text()))[
+        "deploymentSpec"
+    ]["executors"]
+    assert len(executors) >= 6
+    return {executor["container"]["image"] for executor in executors.values()}
+
+
+def test_the_image_has_tensorflow_where_a_candidate_is_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UPKEEP_IMAGE", raising=False)
+    spec = load(ROOT / "examples/basics/upkeep.yaml")
+    assert images(spec, tmp_path) == {f"upkeep/sklearn:{upkeep.__version__}"}
+    network = FineTune(name="network", strategy="fine_tune", base="net.keras")
+    with_network = replace(spec, candidates=(*spec.candidates, network))
+    assert images(with_network, tmp_path) == {f"upkeep/tensorflow:{upkeep.__version__}"}
+
+
+def test_the_environment_names_another_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = load(ROOT / "examples/basics/upkeep.yaml")
+    monkeypatch.setenv("UPKEEP_IMAGE", "registry.example.com/models/ours@sha256:0")
+    assert images(spec, tmp_path) == {"registry.example.com/models/ours@sha256:0"}
