@@ -1,8 +1,9 @@
-"""Run one update on this machine: the same pipeline, by kfp.local in subprocesses."""
+"""Run one update on this machine: the same pipeline, by kfp.local in subprocesses or containers."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import logging
@@ -14,11 +15,13 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from upkeep.pipelines.containers import containers as in_containers
 from upkeep.pipelines.needs import store_variables
 from upkeep.pipelines.update import update_pipeline
 
@@ -58,14 +61,15 @@ def run_here(
     accept_changed: bool = False,
     supersede: bool = False,
     keep: bool = False,
+    containers: bool = False,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     listen: Listener = lambda _: None,
 ) -> UpdateRecord:
     """Run one update here, through kfp.local; the update's record.
 
     ``keep`` leaves the run's folder (prepared rows, every artifact) in place; of a step that failed without a word the
-    log stays anyway. Raises what the failing step raised, :class:`ConflictError` where another update of the model is
-    under way.
+    log stays anyway. ``containers``: each step runs in one, of its image on a cluster. Raises what the failing step
+    raised, :class:`ConflictError` where another update of the model is under way.
     """
     store = open_store(spec.store, spec.object_store)
     registry = Registry(store, spec.name)
@@ -84,10 +88,11 @@ def run_here(
             "accept_changed": accept_changed,
             "supersede": supersede,
         }
-        told = _Told(failures, listen, lease.check)
+        told = Told(failures, listen, lease.check)
         try:
             environment = _environment(spec, update, root)
-            _run_local(update_pipeline(spec, cluster=False), arguments, root, environment, told)
+            steps = functools.partial(in_containers, spec, environment) if containers else _processes
+            _run_local(update_pipeline(spec, cluster=False), arguments, root, environment, steps, told)
         except RuntimeError as error:  # kfp.local's word for a task that failed
             log_stays = not failures or failures[0].error == BUG
             reason = _reason(failures, root / LOG)
@@ -104,7 +109,7 @@ def run_here(
     return records.from_json(UpdateRecord, registry.get_update(update, "record.json"), source=f"updates/{update}")
 
 
-def _leave(registry: Registry, spec: ModelSpec, update: str, told: _Told, error: BaseException, now: datetime) -> None:
+def _leave(registry: Registry, spec: ModelSpec, update: str, told: Told, error: BaseException, now: datetime) -> None:
     """The record and page of a run that broke off, where its step could not write them itself; tell where they are."""
     failure = told.failures[0] if told.failures else step_error(told.step, error)
     with contextlib.suppress(Exception):  # a store that is away, say: the run's own error is what must be told
@@ -140,7 +145,14 @@ def _clear(root: Path, *, but: tuple[str, ...]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _run_local(pipeline: Any, arguments: dict[str, Any], root: Path, environment: dict[str, str], told: _Told) -> None:
+def _run_local(
+    pipeline: Any,
+    arguments: dict[str, Any],
+    root: Path,
+    environment: dict[str, str],
+    steps: Callable[[Told], AbstractContextManager[Any]],
+    told: Told,
+) -> None:
     from kfp import local
 
     with (
@@ -148,15 +160,12 @@ def _run_local(pipeline: Any, arguments: dict[str, Any], root: Path, environment
         (root / LOG).open("w", encoding="utf-8") as log,
         contextlib.redirect_stdout(_Lines(log, told)),
         _set(environment),
-        _own_processes(told),
+        steps(told) as runner,
         _quiet_logging(),
     ):
         # what kfp.local has no use for (images, display names) is for a cluster
         warnings.filterwarnings("ignore", module="kfp")
-        local.init(
-            runner=local.SubprocessRunner(use_venv=False),
-            pipeline_root=str(root),
-        )
+        local.init(runner=runner, pipeline_root=str(root))
         pipeline(**arguments)
 
 
@@ -187,20 +196,20 @@ def _set(environment: dict[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _own_processes(told: _Told) -> Iterator[None]:
-    """kfp.local starts the steps by :func:`_run_step`: its own way lets them go on after an interrupt."""
+def _processes(told: Told) -> Iterator[Any]:
+    """kfp.local's runner, which starts the steps by :func:`_run_step`: its own way lets them go on after an
+    interrupt."""
+    from kfp import local
     from kfp.local import subprocess_task_handler
 
     def run_step(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-        if NAME in full_command[:-1]:
-            told.step = full_command[full_command.index(NAME) + 1]
-        told.before_step()
+        told.begin(full_command)
         return _run_step(full_command, env_vars)
 
     before = subprocess_task_handler.run_local_subprocess
     subprocess_task_handler.run_local_subprocess = run_step
     try:
-        yield
+        yield local.SubprocessRunner(use_venv=False)
     finally:
         subprocess_task_handler.run_local_subprocess = before
 
@@ -243,7 +252,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 @dataclass
-class _Told:
+class Told:
     """Where the steps' own words go."""
 
     failures: list[StepError]
@@ -253,11 +262,17 @@ class _Told:
     step: str = "collect"
     """The one that spoke last."""
 
+    def begin(self, command: list[str]) -> None:
+        """A step is about to start by this command; raises where it may not."""
+        if NAME in command[:-1]:
+            self.step = command[command.index(NAME) + 1]
+        self.before_step()
+
 
 class _Lines(io.TextIOBase):
     """Takes what kfp.local prints: everything to the log, progress to the listener, failures to their list."""
 
-    def __init__(self, log: io.TextIOBase, told: _Told) -> None:
+    def __init__(self, log: io.TextIOBase, told: Told) -> None:
         self._log, self._told, self._rest = log, told, ""
 
     def write(self, text: str) -> int:

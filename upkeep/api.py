@@ -162,13 +162,20 @@ def run(
     supersede: bool = False,
     accept_changed: bool = False,
     keep: bool = False,
+    containers: bool = False,
     listen: Listener = lambda _: None,
 ) -> UpdateRecord:
     """Run one update on this machine, through kfp.local; its record. See :func:`upkeep.pipelines.run.run_here`."""
     from upkeep.pipelines.run import run_here
 
     return run_here(
-        load_spec(spec), until=until, supersede=supersede, accept_changed=accept_changed, keep=keep, listen=listen
+        load_spec(spec),
+        until=until,
+        supersede=supersede,
+        accept_changed=accept_changed,
+        keep=keep,
+        containers=containers,
+        listen=listen,
     )
 
 

@@ -305,7 +305,9 @@ class Artifact(SimpleNamespace):
     def _log(self, *_: object) -> None: ...
 
 
-def in_this_process(_: Any, arguments: dict[str, Any], root: Path, environment: dict[str, str], told: Any) -> None:
+def in_this_process(
+    _: Any, arguments: dict[str, Any], root: Path, environment: dict[str, str], __: Any, told: Any
+) -> None:
     """The update's steps, called one after the other; in place of kfp.local."""
     from upkeep.components.collect import collect
     from upkeep.components.deploy import deploy

@@ -28,9 +28,17 @@ if TYPE_CHECKING:
 )
 @click.option("--fail-on-gate", is_flag=True, help="Exit with 1 unless the verdict is pass.")
 @click.option("--keep", is_flag=True, help="Keep the run's working folder (prepared rows, every artifact).")
+@click.option("--containers", is_flag=True, help="Run each step in a container, of its image on a cluster.")
 @output_option
 def run(
-    spec_path: str, until: str, supersede: bool, accept_changed: bool, fail_on_gate: bool, keep: bool, output: str
+    spec_path: str,
+    until: str,
+    supersede: bool,
+    accept_changed: bool,
+    fail_on_gate: bool,
+    keep: bool,
+    containers: bool,
+    output: str,
 ) -> None:
     """Run one update on this machine: collect, preprocess, drift, train, evaluate, deploy.
 
@@ -43,7 +51,13 @@ def run(
 
     with _progress(quiet=output == "json") as listen:
         record = api.run(
-            spec_path, until=until, supersede=supersede, accept_changed=accept_changed, keep=keep, listen=listen
+            spec_path,
+            until=until,
+            supersede=supersede,
+            accept_changed=accept_changed,
+            keep=keep,
+            containers=containers,
+            listen=listen,
         )
     if output == "json":
         show_json(record)
