@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # every step of an update is a process of its own: compile a module once, not each time
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup setup-tensorflow demo demo-tensorflow test test-tensorflow test-cluster check simulate fire format bench bench-rollout compile lock clean
+.PHONY: help setup setup-tensorflow demo demo-tensorflow test test-tensorflow test-cluster check simulate fire format bench bench-rollout compile images lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -83,6 +83,9 @@ bench-rollout: setup ## simulate canary analyses, ours and others (about five mi
 compile: setup ## the pipelines of the examples, as IR YAML
 	@for example in flights basics; do \
 	  $(BIN)/upkeep compile --spec examples/$$example/upkeep.yaml -o build/$$example.yaml || exit 1; done
+
+images: ## container images by podman or docker, and what is in each (TARGETS="server controller": these)
+	@docker/build.sh $(TARGETS)
 
 lock: ## resolve the dependencies anew (the locks name no index)
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
