@@ -20,11 +20,17 @@ OLDEST, NEWEST = "1.31", "1.34"
 """Kubernetes' versions that the manifests are held against."""
 
 
-@pytest.fixture(params=kustomizations(), ids=lambda folder: str(folder.relative_to(ROOT)))
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> list[Object]:
-    """All that is built of one folder; a component with the bases that it adds to."""
-    folder: Path = request.param
-    return built(with_component(folder, tmp_path) if is_component(folder) else folder)
+@pytest.fixture(scope="module", params=kustomizations(), ids=lambda folder: str(folder.relative_to(ROOT)))
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to build; a component with the bases that it adds to."""
+    given: Path = request.param
+    return with_component(given, tmp_path_factory.mktemp("with")) if is_component(given) else given
+
+
+@pytest.fixture
+def objects(folder: Path) -> list[Object]:
+    """All that is built of one folder."""
+    return built(folder)
 
 
 @functools.cache

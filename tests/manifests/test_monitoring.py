@@ -13,6 +13,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
 from tests.manifests.build import ROOT, built, with_component
 from upkeep.evaluation.result import VerdictName
@@ -147,6 +148,18 @@ def _source(kind: type) -> str:
     import inspect
 
     return inspect.getfile(kind)
+
+
+@needs_promtool
+def test_prometheus_itself_has_nothing_to_say_about_the_pages() -> None:
+    server = ServerMetrics("m", "v1", "0" * 64)
+    server.watch_drops(lambda: {"full": 0})
+    server.ready(["yes"])
+    server.answered("v1", 200, 0.1)
+    server.predicted(1, [1])
+    for page in (server.page(), generate_latest(RolloutMetrics().registry)):
+        done = subprocess.run([str(PROMTOOL), "check", "metrics"], input=page, capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 REFERENCE = ROOT.parent / "docs/reference"
