@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from upkeep.registry.registry import Registry
     from upkeep.rollout.analysis.result import Analysis
     from upkeep.rollout.by_hand import Done
-    from upkeep.rollout.doctor import Finding
+    from upkeep.rollout.finding import Finding
     from upkeep.rollout.history import Entry
     from upkeep.rollout.lead import Turn
     from upkeep.rollout.metrics import Update

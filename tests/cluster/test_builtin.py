@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -11,8 +12,10 @@ import pytest
 from tests.cluster.conftest import Place
 from upkeep.errors import ConflictError
 from upkeep.serving.kubernetes.api import MissingError
+from upkeep.serving.kubernetes.events import Happening, event
 from upkeep.serving.kubernetes.lease import Election, Timing
-from upkeep.serving.kubernetes.paths import LEASES, path
+from upkeep.serving.kubernetes.paths import EVENTS, LEASES, path
+from upkeep.serving.kubernetes.rights import Right, granted
 
 QUICK = Timing(duration=2, renew_deadline=1.5, retry=0.2)
 
@@ -59,6 +62,29 @@ def test_a_list_is_read_page_by_page_and_by_label(place: Place, name: str) -> No
         place.api.create(everything, body)
     found = place.api.items(everything, labelSelector=f"test={name}", limit="2")
     assert {each["metadata"]["name"] for each in found} == {f"{name}-{number}" for number in range(3)}
+
+
+def test_rights_are_told_by_a_review(place: Place) -> None:
+    right = Right(namespace=place.namespace, group="coordination.k8s.io", resource="leases", verb="get")
+    assert granted(place.api, right) is True
+
+
+def test_an_event_is_there_once(place: Place, name: str) -> None:
+    standing = place.api.create(path(LEASES, place.namespace), lease(name))
+    happening = Happening(kind="moved", message="v2 gets 5 %", key="k", at="2026-03-01T12:00:00Z", version="v2")
+    made = event({**standing, "apiVersion": LEASES[0], "kind": "Lease"}, happening)
+    place.api.create(path(EVENTS, place.namespace), made)
+    with pytest.raises(ConflictError):
+        place.api.create(path(EVENTS, place.namespace), made)
+    found = place.api.get(path(EVENTS, place.namespace, made["metadata"]["name"]))
+    assert found["involvedObject"]["uid"] == standing["metadata"]["uid"]
+    assert (found["reason"], found["message"]) == ("CanaryMoved", "v2 gets 5 %")
+
+
+def test_the_servers_clock_is_read(place: Place) -> None:
+    found = place.api.clock()
+    assert found is not None
+    assert abs((found - datetime.now(UTC)).total_seconds()) < 3600
 
 
 def test_elections_of_three_with_one_that_dies_and_one_that_goes(place: Place, name: str) -> None:

@@ -17,6 +17,7 @@ from tests.unit.serving.kubernetes.fake_client import FakeClient
 from upkeep.cli.main import upkeep as command
 from upkeep.errors import UpkeepError
 from upkeep.models.manifest import Manifest
+from upkeep.rollout import doctor_kubernetes
 from upkeep.serving.drivers import DRIVERS
 from upkeep.serving.kubernetes import paths
 from upkeep.serving.kubernetes.api import Api
@@ -26,6 +27,8 @@ from upkeep.serving.kubernetes.cluster import KubernetesCluster
 from upkeep.serving.kubernetes.events import Happening
 from upkeep.serving.kubernetes.fake import FakeKubernetes
 from upkeep.serving.kubernetes.lease import Election
+from upkeep.serving.kubernetes.rights import needed
+from upkeep.serving.kubernetes.syncer import syncer_of
 from upkeep.serving.manifests import ServedVersion, gateway
 from upkeep.serving.server.__main__ import parse as parse_server
 from upkeep.spec.load import parse
@@ -240,6 +243,8 @@ def _asked(spec: ModelSpec) -> list[tuple[str, str]]:
         lambda: cluster.refresh(spec),
         lambda: cluster.brake(spec, {"v1": 100, "v2": 0}),
         lambda: cluster.release(spec),
+        lambda: list(doctor_kubernetes.edge(cluster, spec)),
+        lambda: list(doctor_kubernetes.syncing(cluster, spec, "https://git.example.com/models.git")),
         lambda: cluster.record(spec, Happening(kind="moved", message="m", key="k", at="now", version="v2")),
     ]
     for method in methods:
@@ -270,6 +275,20 @@ def are_equal(rights: set[Right], calls: set[Right]) -> None:
     assert {each[:4] for each in rights} == {each[:4] for each in calls}
     # and of what is named one by one, these and no others
     assert {each for each in rights if each[4] != "*"} == {each for each in calls if each[:4] not in whole}
+
+
+@each_overlay
+def test_what_the_doctor_asks_for_is_what_is_granted(overlay: str) -> None:
+    (source,) = of_kind("kind", "ConfigMap")
+    spec = parse(source["data"]["upkeep.yaml"].encode(), "upkeep.yaml").spec
+    assert spec is not None
+    spec = replace(spec, rollout=replace(spec.rollout, synced_by=SYNCERS[overlay]))
+    wanted: set[tuple[str, ...]] = set()
+    for driver in DRIVERS:
+        given = replace(spec, serving=replace(spec.serving, traffic=driver))
+        for right in needed(given, syncer_of(given, ()), "kserve"):
+            wanted.add((right.namespace, right.group, right.resource, right.verb))
+    assert wanted == {right[:4] for right in granted(overlay) if right[2] != "leases"}
 
 
 @each_overlay

@@ -8,37 +8,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from upkeep.errors import UpkeepError
 from upkeep.rollout.controller import Model
+from upkeep.rollout.finding import MOST_SKEW, Finding
 from upkeep.rollout.release import Released, read_release, release_folder
 from upkeep.serving.cluster import Facts
 from upkeep.serving.drivers import driver_of
+from upkeep.serving.manifests import service_name
 from upkeep.spec.model import ObjectStore
 from upkeep.store import open_store
 
-MOST_SKEW = 5.0
-"""Seconds by which this clock and the store's may differ: evidence is timed by one and read by the other."""
-
-State = Literal["ok", "problem", "unknown"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What one check found."""
-
-    check: str
-    state: State
-    text: str
-    """One plain sentence."""
-    fix: str = ""
-    """What to do, as a command where there is one."""
-
+if TYPE_CHECKING:
+    from upkeep.serving.kubernetes.cluster import KubernetesCluster
 
 Check = Callable[["_Patient"], Iterator[Finding]]
 
@@ -47,7 +33,7 @@ def examine(model: Model, now: datetime, environ: Mapping[str, str] | None = Non
     """Every check, in order; nothing is raised for what is found, and nothing is left behind."""
     patient = _Patient(model, now, os.environ if environ is None else environ)
     found: list[Finding] = []
-    for name, check in CHECKS.items():
+    for name, check in CHECKS:
         try:
             found += check(patient)
         except UpkeepError as error:
@@ -62,6 +48,22 @@ class _Patient:
         self.model, self.spec, self.now, self.environ = model, model.spec, now, environ
         self.released: Released | None = None
         self.commit: str | None = None
+
+    @property
+    def kubernetes(self) -> KubernetesCluster | None:
+        """None: the one-machine cluster."""
+        from upkeep.serving.kubernetes.cluster import KubernetesCluster
+
+        cluster = self.model.cluster
+        return cluster if isinstance(cluster, KubernetesCluster) else None
+
+    def see(self, version: str) -> str:
+        """The command that shows a version's service."""
+        if self.kubernetes is None:
+            return "see `upkeep status`"
+        service = f"inferenceservice -n {self.spec.serving.namespace}"
+        name = service_name(self.spec.name, version) if self.spec.serving.traffic == "route" else self.spec.name
+        return f"`kubectl describe {service} {name}`"
 
 
 def _store(patient: _Patient) -> Iterator[Finding]:
@@ -143,10 +145,18 @@ def _traffic(patient: _Patient) -> Iterator[Finding]:
     """Whether the chosen way to divide traffic would be ignored where it is to work."""
     spec = patient.spec
     facts = patient.model.cluster.facts(spec)
+    cluster = patient.kubernetes
+    unsure = []
+    if cluster is not None:
+        from upkeep.rollout import doctor_kubernetes
+
+        yield from doctor_kubernetes.kserve(cluster, facts)
+        unsure = list(doctor_kubernetes.unsure_of_traffic(spec, facts, cluster.kserve_namespace))
     problems = driver_of(spec).refusals(spec, facts)
     for problem in problems:
         yield Finding(check="traffic", state="problem", text=problem.message, fix=problem.fix)
-    if not problems:
+    yield from unsure
+    if not problems and not unsure:
         yield Finding(check="traffic", state="ok", text=f"`traffic: {spec.serving.traffic}` works on {facts.place}")
     if facts.drivers is None:  # Kubernetes: a runtime loads the models
         yield from _runtime(patient, facts)
@@ -183,20 +193,21 @@ def _cluster(patient: _Patient) -> Iterator[Finding]:
     spec, cluster, released = patient.spec, patient.model.cluster, patient.released
     live = cluster.live(spec)
     if live.message:
-        yield Finding(check="cluster", state="problem", text=live.message, fix="see `upkeep status`")
+        fix = "see what it applies and why not, below `syncer`" if patient.kubernetes else "see `upkeep status`"
+        yield Finding(check="cluster", state="problem", text=live.message, fix=fix)
     if live.commit is None:
         yield Finding(
             check="sync",
             state="unknown",
             text="nobody can say which commit is applied",
-            fix="see whether Argo CD or Flux watches the folder",
+            fix="see `syncer` below" if patient.kubernetes else "`upkeep up` applies it",
         )
     elif live.commit != patient.commit:
         yield Finding(
             check="sync",
             state="problem",
             text=f"the commit {live.commit[:12]} is applied, and {(patient.commit or 'none')[:12]} is the newest",
-            fix="see what holds the syncer up; `upkeep status` on one machine",
+            fix=_stuck(patient),
         )
     else:
         yield Finding(check="sync", state="ok", text=f"the newest commit, {live.commit[:12]}, is applied")
@@ -220,15 +231,28 @@ def _answers(patient: _Patient, version: str, digest: str) -> Finding:
     model, spec = patient.model, patient.spec
     service = model.cluster.live(spec).services.get(version)
     if service is None:
-        return Finding(check="service", state="problem", text=f"{version} has no service", fix="see `upkeep status`")
+        return _unwell(patient, version, "has no service")
     if not service.ready:
-        return Finding(check="service", state="problem", text=f"{version} is not ready: {service.message}")
+        return _unwell(patient, version, f"is not ready: {service.message}")
     if service.digest != digest:
-        return Finding(check="service", state="problem", text=f"{version} serves other bytes: {service.digest[:12]}")
+        return _unwell(patient, version, f"serves other bytes: {service.digest[:12]}")
     probe = model.cluster.probe(spec, version, model.versions.rows(version))
     if not probe.ok:
-        return Finding(check="service", state="problem", text=f"{version} does not answer: {probe.message}")
+        return _unwell(patient, version, f"does not answer: {probe.message}")
     return Finding(check="service", state="ok", text=f"{version} answers through the gateway")
+
+
+def _unwell(patient: _Patient, version: str, how: str) -> Finding:
+    return Finding(check="service", state="problem", text=f"{version} {how}", fix=patient.see(version))
+
+
+def _stuck(patient: _Patient) -> str:
+    cluster = patient.kubernetes
+    syncer = cluster.syncer(patient.spec) if cluster else None
+    if syncer is None:
+        return "see `syncer` below" if cluster else "see what `upkeep status` says of it"
+    kind = "application" if syncer.kind == "argocd" else "kustomization"
+    return f"`kubectl describe {kind} -n {syncer.namespace} {syncer.name}`"
 
 
 def _counters(patient: _Patient) -> Iterator[Finding]:
@@ -280,15 +304,39 @@ def _people(patient: _Patient) -> Iterator[Finding]:
             )
 
 
-CHECKS: dict[str, Check] = {
-    "store": _store,
-    "git": _git,
-    "registry": _registry,
-    "traffic": _traffic,
-    "cluster": _cluster,
-    "counters": _counters,
-    "labels": _labels,
-    "payloads": _payloads,
-    "webhook": _people,
-}
-"""What a check is called where it cannot even be made."""
+def _on_kubernetes(name: str) -> Check:
+    """A check of :mod:`upkeep.rollout.doctor_kubernetes`; on one machine it finds nothing."""
+
+    def check(patient: _Patient) -> Iterator[Finding]:
+        from upkeep.rollout import doctor_kubernetes as doctor
+
+        cluster, spec = patient.kubernetes, patient.spec
+        if cluster is None:
+            return
+        if name == "gateway":
+            yield from doctor.edge(cluster, spec)
+        elif name == "syncer":
+            yield from doctor.syncing(cluster, spec, patient.model.repository.url)
+        elif name == "rights":
+            yield from doctor.rights(cluster, spec)
+        elif name == "clock":
+            yield from doctor.clock(cluster, patient.now)
+        else:
+            yield from doctor.pipelines(spec, patient.environ)
+
+    return check
+
+
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("store", _store),
+    ("git", _git),
+    ("registry", _registry),
+    ("traffic", _traffic),
+    ("cluster", _cluster),
+    *((name, _on_kubernetes(name)) for name in ("syncer", "gateway", "rights", "clock", "kfp")),
+    ("counters", _counters),
+    ("labels", _labels),
+    ("payloads", _payloads),
+    ("webhook", _people),
+)
+"""In order, each by what it is called where it cannot even be made."""

@@ -12,7 +12,8 @@ import pytest
 
 from tests.unit.rollout.world import World, quick
 from upkeep.errors import AccessError
-from upkeep.rollout.doctor import Finding, examine
+from upkeep.rollout.doctor import examine
+from upkeep.rollout.finding import Finding
 from upkeep.serving.cluster import Facts
 from upkeep.spec.model import ModelSpec, Webhook
 from upkeep.store import open_store

@@ -6,6 +6,8 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from upkeep.errors import AccessError, ConflictError, OutsideError, RefusedError, UpkeepError, Where
@@ -105,6 +107,33 @@ class Api:
     def create(self, path: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """``path``: of all objects of the kind. Raises :class:`ConflictError` where one of the name is there."""
         return self._call("POST", path, query={"fieldManager": MANAGER}, body=manifest)
+
+    def clock(self) -> datetime | None:
+        """The server's time, by the Date of an answer: whole seconds; None: it says none."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            answer = self._client.call_api(
+                "/version",
+                "GET",
+                query_params=[],
+                header_params={"Accept": "application/json", "Content-Type": "application/json"},
+                body=None,
+                auth_settings=["BearerToken"],
+                response_type="object",
+                _return_http_data_only=False,
+                _request_timeout=(self._seconds, self._seconds),
+            )
+            headers = answer[2] if isinstance(answer, tuple) else {}
+        except ApiException as error:
+            headers = error.headers or {}  # whatever it is, it came with a Date
+        except (HTTPError, OSError):
+            return None
+        try:
+            return parsedate_to_datetime(headers["Date"])
+        except (KeyError, TypeError, ValueError):
+            return None
 
     def _call(
         self,

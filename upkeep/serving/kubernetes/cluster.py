@@ -48,6 +48,19 @@ class KubernetesCluster:
         self._kserve_namespace = kserve_namespace
         self._now = now
 
+    @property
+    def api(self) -> Api:
+        """What it asks."""
+        return self._api
+
+    @property
+    def kserve_namespace(self) -> str:
+        return self._kserve_namespace
+
+    def syncer(self, spec: ModelSpec) -> Syncer | None:
+        """Who applies the model's folder: whom the spec names, or the live objects; None: nobody says."""
+        return syncer_of(spec, () if spec.rollout.synced_by else self._services(spec))
+
     # --- read ------------------------------------------------------------------------------------------------------
 
     def live(self, spec: ModelSpec) -> Live:

@@ -20,6 +20,8 @@ import copy
 import json
 import threading
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -42,6 +44,8 @@ class FakeKubernetes:
         it."""
         self.after: Callable[[str, str], None] = lambda method, path: None  # noqa: ARG005
         """The same when it is done and the answer is on its way: what it raises is an answer that was lost."""
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        """The server's clock."""
         self._version = 0
         self._oldest_page = 0
         self._lock = threading.Lock()
@@ -64,9 +68,13 @@ class FakeKubernetes:
             self.asked.append((method, path))
             answer = copy.deepcopy(self._answer(method, path, query, kind, body))
         self.after(method, path)
-        return answer
+        if given.get("_return_http_data_only", True):
+            return answer
+        return answer, 200, {"Date": format_datetime(self.now(), usegmt=True)}
 
     def _answer(self, method: str, path: str, query: Mapping[str, str], kind: str, body: Any) -> Any:
+        if (method, path) == ("GET", "/version"):
+            return {"gitVersion": "v1.34.0"}
         if method == "GET":
             return self._one(path) if _is_one(path) else self._list(path, query)
         if method == "POST" and path.endswith("/selfsubjectaccessreviews"):
@@ -131,7 +139,8 @@ class FakeKubernetes:
         found = [
             each
             for where, each in sorted(self.objects.items())
-            if where.rpartition("/")[0] == path and labels.items() <= (each["metadata"].get("labels") or {}).items()
+            if path in (where.rpartition("/")[0], _everywhere(where))
+            and labels.items() <= (each["metadata"].get("labels") or {}).items()
         ]
         end = begin + int(query.get("limit", 0) or len(found))
         more = {"continue": f"{end}/{since}"} if end < len(found) else {}
@@ -157,6 +166,12 @@ def _is_one(path: str) -> bool:
     if len(rest) not in ((3, 4) if inside else (1, 2)):
         raise refusal(404, f"{path}: there are no subresources here")
     return len(rest) == (4 if inside else 2)
+
+
+def _everywhere(path: str) -> str:
+    """Of an object's path: that of all of its kind, in all namespaces."""
+    root, inside, rest = path.partition("/namespaces/")
+    return f"{root}/{rest.split('/')[1]}" if inside and rest.count("/") == 2 else ""
 
 
 def _merged(standing: Any, change: Any) -> Any:

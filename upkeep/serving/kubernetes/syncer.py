@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from upkeep.serving.drivers.driver import Manifest
+from upkeep.serving.kubernetes.api import BRAKE_MANAGER
 from upkeep.serving.kubernetes.paths import APPLICATIONS, KUSTOMIZATIONS, SOURCES, path
 from upkeep.spec.model import ModelSpec
 
@@ -69,12 +70,91 @@ def nudges(syncer: Syncer, standing: Manifest, now: datetime) -> list[tuple[str,
     if syncer.kind == "argocd":
         return [(syncer.path, _annotation("argocd.argoproj.io/refresh", "normal"))]
     patch = _annotation("reconcile.fluxcd.io/requestedAt", now.isoformat())
+    git = git_of(syncer, standing)
+    # first, or the Kustomization would look at what was fetched before
+    return [*([(git, patch)] if git else []), (syncer.path, patch)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Which folder of which repository a syncer applies, and how."""
+
+    url: str
+    branch: str
+    """Empty: the repository's default."""
+    path: str
+    """Within the repository; empty: all of it."""
+    by_itself: bool
+    """Whether it applies without a person who asks."""
+    prunes: bool
+    """Whether it removes what Git does not name any more."""
+    spares: bool
+    """Whether it lets weights be that are forced."""
+
+    def covers(self, repository: str, branch: str, folder: str) -> bool:
+        """Whether the model's folder is what it applies. An overlay above the folder counts: it may include it."""
+        ours, theirs = folder.strip("/"), self.path.strip("./").strip("/")
+        inside = not theirs or not ours or ours == theirs or ours.startswith(f"{theirs}/")
+        same_branch = self.branch in ("", "HEAD", branch, f"refs/heads/{branch}")
+        return _same_repository(self.url, repository) and same_branch and inside
+
+
+def sources(syncer: Syncer, standing: Manifest, git: Manifest | None) -> tuple[Source, ...]:
+    """What it applies; ``git``: of Flux's Kustomization, its GitRepository (None: it is not there)."""
+    spec = standing.get("spec") or {}
+    if syncer.kind == "argocd":
+        policy = spec.get("syncPolicy") or {}
+        automated = policy.get("automated")
+        by_itself = automated is not None and automated.get("enabled", True) is not False
+        told = [
+            each
+            for each in spec.get("ignoreDifferences") or []
+            if BRAKE_MANAGER in (each.get("managedFieldsManagers") or [])
+        ]
+        return tuple(
+            Source(
+                url=str(each.get("repoURL") or ""),
+                branch=str(each.get("targetRevision") or ""),
+                path=str(each.get("path") or ""),
+                by_itself=by_itself,
+                prunes=bool((automated or {}).get("prune")),
+                spares=bool(told) and "RespectIgnoreDifferences=true" in (policy.get("syncOptions") or []),
+            )
+            for each in [*([spec["source"]] if spec.get("source") else []), *(spec.get("sources") or [])]
+        )
+    if git is None:
+        return ()
+    wanted = git.get("spec") or {}
+    suspended = bool(spec.get("suspend") or wanted.get("suspend"))
+    return (
+        Source(
+            url=str(wanted.get("url") or ""),
+            branch=str((wanted.get("ref") or {}).get("branch") or "master"),  # Flux's own default
+            path=str(spec.get("path") or ""),
+            by_itself=not suspended,
+            prunes=bool(spec.get("prune")),
+            spares=True,
+        ),
+    )
+
+
+def git_of(syncer: Syncer, standing: Manifest) -> str:
+    """Where the GitRepository of a Flux Kustomization stands; empty: it has none."""
     source = (standing.get("spec") or {}).get("sourceRef") or {}
-    found = []
-    if source.get("kind") == "GitRepository" and source.get("name"):
-        # first, or the Kustomization would look at what was fetched before
-        found.append((path(SOURCES, source.get("namespace") or syncer.namespace, source["name"]), patch))
-    return [*found, (syncer.path, patch)]
+    if syncer.kind != "flux" or source.get("kind") != "GitRepository" or not source.get("name"):
+        return ""
+    return path(SOURCES, source.get("namespace") or syncer.namespace, source["name"])
+
+
+def _same_repository(one: str, other: str) -> bool:
+    """Whatever the protocol, the user and the ending: ``git@host:a/b.git`` is ``https://host/a/b``."""
+    return _plain_address(one) == _plain_address(other)
+
+
+def _plain_address(url: str) -> str:
+    text = re.sub(r"^\w+://", "", url.strip()).rpartition("@")[2].replace(":", "/", 1) if url else ""
+    text = re.sub(r"^([^/]+)/\d+/", r"\1/", text)  # a port
+    return text.removesuffix("/").removesuffix(".git").lower()
 
 
 def _annotation(key: str, value: str) -> dict[str, Any]:
