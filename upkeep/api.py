@@ -7,8 +7,8 @@ the errors of :mod:`upkeep.errors` and print nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from upkeep.monitor.outcomes import ProductionReport
     from upkeep.monitor.traffic import Traffic
     from upkeep.pipelines.run import Listener
+    from upkeep.pipelines.schedule import Scheduled
+    from upkeep.pipelines.submit import Place, Started
     from upkeep.registry.card import Card
     from upkeep.registry.lock import Epoch
     from upkeep.registry.registry import Registry
@@ -177,6 +179,72 @@ def run(
         containers=containers,
         listen=listen,
     )
+
+
+def submit(
+    spec: str | Path | ModelSpec,
+    *,
+    until: str = "",
+    supersede: bool = False,
+    accept_changed: bool = False,
+    listen: Listener = lambda _: None,
+) -> UpdateRecord:
+    """Run one update on Kubeflow Pipelines, and follow it to its end; its record, as :func:`run` gives it."""
+    loaded = load_spec(spec)
+    asked = {"until": until, "supersede": supersede, "accept_changed": accept_changed}
+    started = submit_detached(loaded, **asked, listen=listen)  # type: ignore[arg-type]
+    return follow(loaded, started.run, listen=listen)
+
+
+def submit_detached(
+    spec: str | Path | ModelSpec,
+    *,
+    until: str = "",
+    supersede: bool = False,
+    accept_changed: bool = False,
+    listen: Listener = lambda _: None,
+) -> Started:
+    """Start one update on Kubeflow Pipelines, and leave it to itself. See :func:`upkeep.pipelines.submit.start`."""
+    from upkeep.pipelines.run import Progress
+    from upkeep.pipelines.submit import start
+
+    loaded = load_spec(spec)
+    with _kubeflow(loaded) as place:
+        started = start(loaded, place, until=until, supersede=supersede, accept_changed=accept_changed)
+        listen(Progress("kubeflow", f"run {started.run}: {started.page}"))
+        return started
+
+
+def follow(spec: str | Path | ModelSpec, run: str, *, listen: Listener = lambda _: None) -> UpdateRecord:
+    """Follow a run on Kubeflow Pipelines to its end; its record. See :func:`upkeep.pipelines.submit.follow`."""
+    from upkeep.pipelines.submit import follow as to_the_end
+
+    loaded = load_spec(spec)
+    with _kubeflow(loaded, listen) as place:
+        return to_the_end(loaded, place, run)
+
+
+def schedule(spec: str | Path | ModelSpec, *, delete: bool = False) -> Scheduled:
+    """Make Kubeflow Pipelines run an update whenever the spec's schedule says so; ``delete``: no more.
+
+    See :func:`upkeep.pipelines.schedule.apply`.
+    """
+    from upkeep.pipelines.schedule import apply, remove
+
+    loaded = load_spec(spec)
+    with _kubeflow(loaded) as place:
+        return remove(loaded, place) if delete else apply(loaded, place)
+
+
+@contextmanager
+def _kubeflow(spec: ModelSpec, listen: Listener = lambda _: None) -> Iterator[Place]:
+    from upkeep.pipelines.submit import open_place
+
+    place = open_place(spec, os.environ, listen=listen)
+    try:
+        yield place
+    finally:
+        place.kubeflow.close()
 
 
 def drift(spec: str | Path | ModelSpec, *, period: str = "") -> DriftReport:

@@ -20,6 +20,8 @@ COMMANDS = {
     "init": ("upkeep.cli.spec", "init", "Write upkeep.yaml from the data's own schema."),
     "check": ("upkeep.cli.spec", "check", "Hold the spec and the data it names to their rules: every problem at once."),
     "run": ("upkeep.cli.update", "run", "Run one update on this machine."),
+    "submit": ("upkeep.cli.submit", "submit", "Run one update on Kubeflow Pipelines, and follow it."),
+    "schedule": ("upkeep.cli.submit", "schedule", "Let Kubeflow Pipelines run updates by the spec's schedule."),
     "drift": ("upkeep.cli.drift", "drift", "Only the drift report: of a period, or of any two files."),
     "rollout": ("upkeep.cli.rollout", "rollout", "Watch a challenger's rollout, move it on, take it back."),
     "history": ("upkeep.cli.rollout", "history", "What served, since when, by which commit, on which evidence."),

@@ -49,7 +49,7 @@ def run(
     """
     from upkeep import api
 
-    with _progress(quiet=output == "json") as listen:
+    with progress(quiet=output == "json") as listen:
         record = api.run(
             spec_path,
             until=until,
@@ -95,7 +95,7 @@ def _safe(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[Any], None]]:
+def progress(*, quiet: bool) -> Iterator[Callable[[Any], None]]:
     """A live line a step on a terminal; a plain line a step elsewhere; nothing for a machine."""
     if quiet:
         yield lambda _: None

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from upkeep.errors import Problem, SpecError
+from upkeep.spec.cron import read_cron
 from upkeep.spec.load import Positions, missing_repository, nearest, read, resolve
 from upkeep.spec.model import (
     ColumnRule,
@@ -1004,55 +1005,15 @@ def _rollout_evidence(c: _Context) -> Iterator[Problem]:
         )
 
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_CRON: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
-    ("minute", 0, 59, ()),
-    ("hour", 0, 23, ()),
-    ("day of the month", 1, 31, ()),
-    ("month", 1, 12, ("", *_MONTHS)),
-    ("day of the week", 0, 7, _DAYS),
-)
-
-
-def cron_problem(text: str) -> str:
-    """What is wrong with a five-field cron expression (crontab(5)); empty when nothing is."""
-    fields = text.split()
-    if len(fields) != len(_CRON):
-        return f"it has {len(fields)} fields, not five (minute, hour, day of the month, month, day of the week)"
-    for part, (name, low, high, words) in zip(fields, _CRON, strict=True):
-        for item in part.split(","):
-            if not _is_cron_item(item, low, high, words):
-                return f"{item!r} is no {name} (from {low} to {high})"
-    return ""
-
-
-def _is_cron_item(item: str, low: int, high: int, words: tuple[str, ...]) -> bool:
-    span, slash, step = item.partition("/")
-    if slash and not (step.isascii() and step.isdigit() and int(step) > 0):
-        return False
-    if span == "*":
-        return True
-    first, dash, last = span.partition("-")
-    ends = [_cron_number(end, words) for end in ([first, last] if dash else [first])]
-    numbers = [end for end in ends if end is not None]
-    return len(numbers) == len(ends) and low <= numbers[0] <= numbers[-1] <= high and (dash != "" or not slash)
-
-
-def _cron_number(text: str, words: tuple[str, ...]) -> int | None:
-    if text.isascii() and text.isdigit():
-        return int(text)
-    return words.index(text.lower()) if text and text.lower() in words else None
-
-
 def _monitoring(c: _Context) -> Iterator[Problem]:
     when, path = c.spec.monitoring.update_when, ("monitoring", "update_when")
     if when.schedule:
-        wrong = cron_problem(when.schedule)
-        if wrong:
+        try:
+            read_cron(when.schedule)
+        except ValueError as error:
             yield c.error(
-                f"the schedule {when.schedule!r} cannot be read: {wrong}",
-                'for example `schedule: "0 3 1 * *"`, at 03:00 on the first of each month',
+                f"the schedule {when.schedule!r} cannot be read: {error}",
+                'for example `schedule: "0 3 1 * *"`, at 03:00 UTC on the first of each month',
                 *(*path, "schedule"),
             )
     if when.decay:

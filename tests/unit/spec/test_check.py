@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from upkeep.errors import Problem, SpecError
-from upkeep.spec.check import check, cron_problem, load_checked, load_with_warnings, parse_decay
+from upkeep.spec.check import check, load_checked, load_with_warnings, parse_decay
 from upkeep.spec.load import parse
 
 FULL_TEXT = (Path(__file__).parent / "full.yaml").read_text()
@@ -322,22 +322,6 @@ def test_scikit_learn_is_asked(more: dict[str, Any], field: str, message: str, f
     assert problem.where.field == f"candidates[0].{field}"
     assert message in problem.message
     assert fix in problem.fix
-
-
-@pytest.mark.parametrize(
-    "text", ["0 3 1 * *", "*/5 * * * *", "0 0-6/2 * jan,feb mon-fri", "59 23 31 12 7", "0 0 * * SUN", "1,2,3-5 * * * *"]
-)
-def test_good_cron(text: str) -> None:
-    assert cron_problem(text) == ""
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "@daily", "* * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "5/2 * * * *",
-     "5-1 * * * *", "*/0 * * * *", "a * * * *", "* * * mon *", "1, * * * *", "- * * * *", "²  * * * *", "*/ * * * *"],
-)  # fmt: skip
-def test_bad_cron(text: str) -> None:
-    assert cron_problem(text)
 
 
 def test_decay() -> None:
