@@ -12,8 +12,9 @@ import grimp
 import pytest
 import yaml
 
-from tests.manifests.build import ROOT, Object, built, with_component
+from tests.manifests.build import ROOT, Object, built, pods, with_component
 from tests.unit.serving.kubernetes.fake_client import FakeClient
+from upkeep import __version__
 from upkeep.cli.main import upkeep as command
 from upkeep.errors import UpkeepError
 from upkeep.models.manifest import Manifest
@@ -144,21 +145,36 @@ def test_the_controller_is_started_as_the_command_line_knows_it(overlay: str) ->
 
 
 @each_overlay
-def test_the_runtime_is_the_one_that_specs_name_and_its_flags_are_the_servers(overlay: str) -> None:
-    (runtime,) = of_kind(overlay, "ServingRuntime")
+def test_the_runtimes_are_those_that_specs_name_and_their_flags_are_the_servers(overlay: str) -> None:
     serving = Serving()
-    assert (runtime["metadata"]["namespace"], runtime["metadata"]["name"]) == (serving.namespace, serving.runtime)
+    runtimes = {each["metadata"]["name"]: each for each in of_kind(overlay, "ServingRuntime")}
+    assert {*runtimes} == {serving.runtime, f"{serving.runtime}-tensorflow"}
     (account,) = [
         each for each in of_kind(overlay, "ServiceAccount") if each["metadata"]["namespace"] == serving.namespace
     ]
     assert account["metadata"]["name"] == serving.service_account
-    formats = {each["name"] for each in runtime["spec"]["supportedModelFormats"]}
-    assert formats == {*get_args(get_type_hints(Manifest)["format"])}
-    (container,) = runtime["spec"]["containers"]
-    environ = {"UPKEEP_VERSION": "v1", "UPKEEP_DIGEST": "0" * 64}
-    options = parse_server([*container["args"], "--model_name=m"], environ)
-    assert options.host == "0.0.0.0"
-    assert options.http_port == container["ports"][0]["containerPort"]
+    every = {*get_args(get_type_hints(Manifest)["format"])}
+    for name, runtime in runtimes.items():
+        assert runtime["metadata"]["namespace"] == serving.namespace
+        formats = {each["name"] for each in runtime["spec"]["supportedModelFormats"]}
+        assert formats == (every if name.endswith("-tensorflow") else every - {"keras"})
+        (container,) = runtime["spec"]["containers"]
+        environ = {"UPKEEP_VERSION": "v1", "UPKEEP_DIGEST": "0" * 64}
+        options = parse_server([*container["args"], "--model_name=m"], environ)
+        assert options.host == "0.0.0.0"
+        assert options.http_port == container["ports"][0]["containerPort"]
+
+
+def test_every_image_of_ours_is_one_that_is_built() -> None:
+    built_here = re.findall(r"^FROM .* AS (\S+)$", (ROOT.parent / "docker/Dockerfile").read_text(), re.M)
+    for overlay in OVERLAYS:
+        images = {container["image"] for _, pod in pods(overlay_built(overlay)) for container in pod["containers"]}
+        ours = {each for each in images if each.startswith("upkeep/")}
+        assert len(ours) == 3
+        for image in ours:
+            name, _, tag = image.removeprefix("upkeep/").partition(":")
+            assert name in built_here
+            assert tag == __version__
 
 
 # --- rights --------------------------------------------------------------------------------------------------------
