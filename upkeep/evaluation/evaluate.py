@@ -20,6 +20,7 @@ from upkeep.data.dataset import period_order
 from upkeep.data.kinds import Column
 from upkeep.data.prepared import Prepared
 from upkeep.evaluation.answers import Rows, ask, collect, reason_of, sample_table, union_of_classes
+from upkeep.evaluation.attributions import attributions
 from upkeep.evaluation.cost import folder_bytes, measure_cost
 from upkeep.evaluation.curves import Portion, Portioned, curves
 from upkeep.evaluation.fairness import fairness_results
@@ -30,6 +31,7 @@ from upkeep.evaluation.inputs import CandidateInput, ChampionInput, Retrained, R
 from upkeep.evaluation.metrics import sign
 from upkeep.evaluation.paired import paired
 from upkeep.evaluation.result import (
+    Attributions,
     CandidateResult,
     Cost,
     Curves,
@@ -148,6 +150,7 @@ def evaluate(
     cost: dict[str, Cost] = {}
     answer: Curves | None = None
     forgot: tuple[Forgetting, ...] = ()
+    told: tuple[Attributions, ...] = ()
     if chosen is not None:
         progress("comparing", None)
         sets = _RowSets.of(spec, rows, champion if "champion" in models else None)
@@ -186,6 +189,11 @@ def evaluate(
         progress("permutation importance", None)
         sample, truth = _sample(prepared, models, sets.decision, seed)
         importance = _importance(models, classes, sample, truth, rows.positive, gate_rules.better.metric, seed=seed)
+        if chosen.predictor is not None:
+            labels = [classes[code] for code in truth]
+            told = attributions(
+                chosen.predictor, sample, labels, spec.explain, seed=seed, clock=clock, progress=progress
+            )
         progress("latency", None)
         folders = {"candidate": chosen.folder, "champion": champion.folder if champion else None}
         for name, predictor in models.items():
@@ -221,6 +229,7 @@ def evaluate(
         curves=answer,
         verdict=verdict,
         forgetting=forgot,
+        attributions=told,
     )
 
 

@@ -116,6 +116,62 @@ class Importance:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ColumnAttribution:
+    column: str
+    size: float
+    """The mean of the absolute parts: how much the column moves answers, whichever way."""
+    mean: float | None
+    """The mean of the parts, signed; None where there is one a class."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenAttribution:
+    text: str
+    value: float
+    joined: bool
+    """It goes on from the token before, without a space."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextAttribution:
+    """One text, token by token: what each added to the probability of one class."""
+
+    column: str
+    label: str | bool | int
+    """The row's true class."""
+    explained: str | bool | int
+    """The class whose probability is told."""
+    probability: float
+    baseline: float
+    """The probability without any column or word."""
+    tokens: tuple[TokenAttribution, ...]
+    cut: int
+    """Tokens beyond those shown."""
+    others: float
+    """What the other columns added."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attributions:
+    """What each column added to the candidate's answers on some held-out rows."""
+
+    method: str
+    """integrated_gradients; shap (by trees, or exact for lines); shap_permutation."""
+    explains: str
+    """What the parts add up to, in words."""
+    rows: int
+    columns: tuple[ColumnAttribution, ...]
+    """The largest first."""
+    gap: float | None
+    """The largest distance of a row's sum from its answer minus the baseline's."""
+    left_out: tuple[str, ...] = ()
+    """Columns that the method does not reach."""
+    texts: tuple[TextAttribution, ...] = ()
+    missing: str = ""
+    """Why there are none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     latency_ms_p50: float
     latency_ms_p95: float
@@ -288,4 +344,6 @@ class Evaluation:
     verdict: Verdict
     forgetting: tuple[Forgetting, ...] = ()
     """Of candidates that go on learning, the chosen one first."""
+    attributions: tuple[Attributions, ...] = ()
+    """Of the candidate, a method each."""
     schema_version: int = 1

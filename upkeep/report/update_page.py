@@ -11,6 +11,7 @@ from markupsafe import Markup
 from upkeep.data.dataset import period_order
 from upkeep.data.prepared import Summary
 from upkeep.evaluation.result import (
+    Attributions,
     CurvePoint,
     Evaluation,
     FairnessResult,
@@ -20,6 +21,7 @@ from upkeep.evaluation.result import (
     Paired,
     Scores,
     SliceResult,
+    TextAttribution,
 )
 from upkeep.report import bars, headline, plots, words
 from upkeep.report.drift_page import DriftParts, drift_parts
@@ -92,6 +94,34 @@ class ForgettingParts:
 
 
 @dataclass(frozen=True)
+class Token:
+    text: str
+    value: float
+    strength: float
+    """Its size against the text's largest, in [0, 1]."""
+    joined: bool
+
+
+@dataclass(frozen=True)
+class ShownText:
+    found: TextAttribution
+    tokens: tuple[Token, ...]
+    strongest: tuple[Token, ...]
+    """The largest, at most six."""
+
+
+@dataclass(frozen=True)
+class AttributionParts:
+    found: Attributions
+    name: str
+    meaning: str
+    sizes: dict[str, float]
+    """Column → mean of the absolute parts."""
+    scale: bars.Scale
+    texts: tuple[ShownText, ...]
+
+
+@dataclass(frozen=True)
 class EvaluationParts:
     evaluation: Evaluation
     classes: tuple[str, ...]
@@ -118,6 +148,7 @@ class EvaluationParts:
     """Those with a limit first."""
     importance: tuple[Importance, ...]
     importance_scale: bars.Scale
+    attributed: tuple[AttributionParts, ...]
     by_rows: Markup | None
     by_periods: Markup | None
     by_age: Markup | None
@@ -287,7 +318,8 @@ def evaluation_parts(view: UpdateView, evaluation: Evaluation) -> EvaluationPart
         slice_scale=bars.interval_scale([found.difference for found in clear], [limit]),
         slice_limit=limit,
         fairness=_fairness(evaluation.fairness),
-        importance=tuple(sorted(evaluation.importance, key=lambda found: -_importance(found))),
+        importance=(*sorted(evaluation.importance, key=lambda found: -_importance(found)), *_others(evaluation)),
+        attributed=tuple(map(_attributed, evaluation.attributions)),
         importance_scale=bars.scale(
             [
                 pair[0] + side * pair[1]
@@ -315,6 +347,32 @@ def _slice_order(found: SliceResult) -> tuple[int, float, str, str]:
 def _importance(found: Importance) -> float:
     known = found.candidate or found.champion
     return known[0] if known else 0.0
+
+
+def _others(evaluation: Evaluation) -> list[Importance]:
+    """Columns that only attributions know of."""
+    known = {found.column for found in evaluation.importance}
+    names = dict.fromkeys(one.column for found in evaluation.attributions for one in found.columns)
+    return [Importance(column=name, champion=None, candidate=None) for name in names if name not in known]
+
+
+def _attributed(found: Attributions) -> AttributionParts:
+    return AttributionParts(
+        found=found,
+        name=words.METHOD_NAMES.get(found.method, found.method),
+        meaning=words.METHOD_MEANINGS.get(found.method, ""),
+        sizes={one.column: one.size for one in found.columns},
+        scale=bars.scale([one.size for one in found.columns]),
+        texts=tuple(map(_text, found.texts)),
+    )
+
+
+def _text(found: TextAttribution) -> ShownText:
+    most = max((abs(token.value) for token in found.tokens), default=0.0) or 1.0
+    tokens = tuple(
+        Token(token.text, token.value, round(abs(token.value) / most, 2), token.joined) for token in found.tokens
+    )
+    return ShownText(found, tokens, tuple(sorted(tokens, key=lambda token: -token.strength)[:6]))
 
 
 def _facts(view: UpdateView) -> list[tuple[str, str, str]]:

@@ -46,6 +46,19 @@ FAIRNESS_MEANINGS = {
     "equal_opportunity_difference": "How far apart the groups' shares of positives found (recall) lie.",
 }
 
+METHOD_NAMES = {
+    "integrated_gradients": "Mean |integrated gradients|",
+    "shap": "Mean |SHAP|",
+    "shap_permutation": "Mean |SHAP|",
+}
+METHOD_MEANINGS = {
+    "integrated_gradients": "Integrated gradients: what each column added, on the way from an average row without "
+    "categories or words to the row itself.",
+    "shap": "SHAP values: what each column added to the usual answer, shared out among the columns.",
+    "shap_permutation": "SHAP values, by permutations of the columns, since the usual way does not know splits on "
+    "categories: what each column added to the usual answer, shared out among the columns.",
+}
+
 ROW_SETS = {
     "new": "new rows",
     "old": "old rows",

@@ -848,6 +848,15 @@ def _gate(c: _Context) -> Iterator[Problem]:
         )
 
 
+def _explain(c: _Context) -> Iterator[Problem]:
+    if c.spec.explain.shap and c.imports and importlib.util.find_spec("shap") is None:
+        yield c.error(
+            "`explain.shap` needs the package shap, which is not installed",
+            "pip install 'upkeep[shap]'",
+            *("explain", "shap"),
+        )
+
+
 def _fairness(c: _Context) -> Iterator[Problem]:
     data, target = c.spec.data, c.spec.data.target
     for index, rule in enumerate(c.spec.gate.fairness):
@@ -1096,6 +1105,7 @@ RULES: tuple[Rule, ...] = (
     _custom,
     _fine_tunes,
     _gate,
+    _explain,
     _fairness,
     _serving,
     _rollout,

@@ -716,6 +716,21 @@ class Gate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Explain:
+    """What the update's page tells of why the chosen candidate answers as it does, beside permutation importance."""
+
+    __pydantic_config__ = EDGE
+    gradients: bool = True
+    """Integrated gradients, of a network: what each column, and each word of a text, added to its answers."""
+    shap: bool = False
+    """SHAP values, of trees and linear models. Needs the extra ``upkeep[shap]``."""
+    rows: Annotated[int, Ge(1), Le(5000)] = 200
+    """Of so many held-out rows, drawn by the seed."""
+    steps: Annotated[int, Ge(4), Le(500)] = 32
+    """Points on the way from the baseline to a row, of integrated gradients."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Serving:
     """How the model is served on the cluster."""
 
@@ -1081,6 +1096,8 @@ class ModelSpec:
     """When a change of the data counts."""
     gate: Gate = Gate()
     """What a candidate must show, before it becomes a challenger."""
+    explain: Explain = Explain()
+    """What is told of why the candidate answers as it does."""
     serving: Serving = Serving()
     """How the model is served on the cluster."""
     rollout: Rollout = Rollout()

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from upkeep import records
 from upkeep.data import collect as data
+from upkeep.evaluation.attributions import require
 from upkeep.rollout.release import serving_now
 from upkeep.update.context import ArtifactLike, Context, step
 
@@ -30,6 +31,7 @@ class Collected(NamedTuple):
 @step
 def collect(context: Context, *, until: str, accept_changed: bool, dataset: ArtifactLike) -> Collected:
     spec, registry = context.spec, context.registry
+    require(spec.explain)  # told before anything is trained
     context.progress("looking for data")
     found = data.collect(spec, until=until or None, previous=registry.datasets(), accept_changed=accept_changed)
     records.write(Path(dataset.path), found)

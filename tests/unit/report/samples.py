@@ -13,7 +13,9 @@ from upkeep.data.kinds import Column
 from upkeep.data.prepared import PeriodCounts, Summary
 from upkeep.drift.result import ColumnDrift, Decay, DriftReport, Histogram, TwoSample
 from upkeep.evaluation.result import (
+    Attributions,
     CandidateResult,
+    ColumnAttribution,
     Cost,
     CurvePoint,
     Curves,
@@ -30,6 +32,8 @@ from upkeep.evaluation.result import (
     Rounds,
     Scores,
     SliceResult,
+    TextAttribution,
+    TokenAttribution,
     Verdict,
 )
 from upkeep.report.view import Lineage, Release, UpdateView
@@ -412,6 +416,27 @@ REASONS = (
 )
 
 
+def attributions(method: str = "shap", text: str = "") -> Attributions:
+    """Parts of the columns of :func:`passing`; with ``text``, of its words too: one for, one against."""
+    sizes = (("carrier", 0.21), ("precip", 0.18), ("departure_minute", 0.17), ("dest", 0.05), ("temp", 0.04))
+    tokens = tuple(
+        TokenAttribution(text=word, value=(0.12, -0.07, 0.0, 0.004)[place % 4], joined=place == 3)
+        for place, word in enumerate(text.split())
+    )
+    shown = TextAttribution(
+        column="remark", label=True, explained=True, probability=0.71, baseline=0.4, tokens=tokens, cut=3, others=0.08
+    )
+    return Attributions(
+        method=method,
+        explains="the margin of “true”",
+        rows=200,
+        columns=tuple(ColumnAttribution(column=name, size=size, mean=size / 4) for name, size in sizes),
+        gap=0.00002,
+        left_out=("seats",),
+        texts=(shown,) if text else (),
+    )
+
+
 def forgetting(candidate: str, row_set: str, learned: Sequence[str], new: Sequence[str]) -> Forgetting:
     """The candidate lost a little on every old period, more the older it is, and gained on the new ones."""
     changes = [(period, True, -0.012 * (len(learned) - place)) for place, period in enumerate(learned)]
@@ -475,6 +500,17 @@ def going_on() -> UpdateView:
         forgetting=(
             forgetting("network", "held_out", learned, new),
             forgetting("linear", "validation", learned, new),
+        ),
+        attributions=(
+            attributions("integrated_gradients", "held for weather at the gate , crew un avail able again " * 3),
+            Attributions(
+                method="shap",
+                explains="",
+                rows=0,
+                columns=(),
+                gap=None,
+                missing="SHAP values are of trees and linear models; this is a network",
+            ),
         ),
         verdict=replace(
             view.evaluation.verdict,
@@ -576,6 +612,7 @@ def passing() -> UpdateView:
         },
         curves=curves(),
         forgetting=(forgetting("linear", "validation", learned, new),),
+        attributions=(attributions(text="late again"),),
         verdict=Verdict(
             verdict="pass",
             summary="boosting is better than v1 by 0.058 F1 on 8,472 new held-out rows, and not worse on the old ones.",

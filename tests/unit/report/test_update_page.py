@@ -440,3 +440,33 @@ def test_how_a_network_learned_is_drawn_and_told() -> None:
     text = Page(update_page(dataclasses.replace(samples.going_on(), training=(unwatched,)))).text
     assert "No rows were watched" in text
     assert "Accuracy by epoch" not in text
+
+
+def test_what_columns_and_words_added_is_told_by_bar_line_and_figure() -> None:
+    section = page_of("going_on").split('<h2 id="importance">Importance of the columns</h2>')[1].split("</section>")[0]
+    text = Page(section).text
+    view = samples.going_on()
+    assert view.evaluation is not None
+    found, missing = view.evaluation.attributions
+    for one in found.columns:
+        assert words.fixed(one.size) in text
+    assert "the sum misses is at most 2.0e−05" in text
+    assert f"Not measured Mean |SHAP|: {missing.missing}." in text
+    # not by colour alone: a line of its own kind, a legend that says so, and the figures
+    assert 'class="token for" style="--s:1.0" title="+0.120">held</mark>' in section
+    assert 'class="token against" style="--s:0.58" title="−0.070">for</mark>' in section
+    assert "solid line speaks for it" in text
+    assert "wavy line speaks against it" in text
+    assert "held +0.120;" in text
+    assert "and 3 more tokens" in text
+    assert "at</mark>" in section
+    assert "</mark><mark" in section  # a token that goes on from the one before has no space
+
+
+def test_hostile_words_stay_words() -> None:
+    view = samples.going_on()
+    assert view.evaluation is not None
+    told = samples.attributions("integrated_gradients", f"fine {samples.HOSTILE} </mark></p><b>")
+    page = update_page(dataclasses.replace(view, evaluation=dataclasses.replace(view.evaluation, attributions=(told,))))
+    assert "<script" not in page.lower()
+    assert samples.HOSTILE.split()[0] in Page(page).text
