@@ -359,10 +359,12 @@ class Registry:
 
     # ---- what updates leave ----
 
-    def updates(self) -> tuple[str, ...]:
-        """Every update's id, oldest first."""
+    def ended_updates(self) -> dict[str, datetime]:
+        """Update → when its record was written, by the store's clock. Ids tell no order: on Kubeflow they are the
+        runs'."""
         root = self._key("updates/")
-        return tuple(sorted({entry.key[len(root) :].partition("/")[0] for entry in self.store.list(root)}))
+        found = ((entry.key[len(root) :].partition("/"), entry.modified) for entry in self.store.list(root))
+        return {update: modified for (update, _, name), modified in found if name == "record.json"}
 
     def put_update(self, update: str, name: str, data: bytes | Path) -> str:
         """Keep a file of an update (``record.json``, ``page.html``, ``errors/train.json``); its uri."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from upkeep import records
 from upkeep.drift.result import DriftReport
 from upkeep.evaluation.result import Verdict
 from upkeep.registry.registry import Registry
-from upkeep.store import MissingObject
 from upkeep.update.failure import StepError
+
+ABOUT = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +44,21 @@ class UpdateRecord:
 
 
 def newest_record(registry: Registry) -> UpdateRecord | None:
-    """Of the newest update that has ended; None: none has."""
-    for update in reversed(registry.updates()):
-        try:
-            data = registry.get_update(update, "record.json")
-        except MissingObject:
-            continue  # it is under way, or was killed
-        return records.from_json(UpdateRecord, data, source=f"updates/{update}/record.json")
-    return None
+    """Of the update that ended last; None: none has.
+
+    Among what was written at about the same time (a store that was restored: all of it) the record itself counts.
+    """
+    written = registry.ended_updates()
+    if not written:
+        return None
+    since = max(written.values()) - ABOUT
+    found = [_read(registry, update) for update, when in written.items() if when >= since]
+    return max(found, key=lambda record: datetime.fromisoformat(record.finished))
+
+
+def _read(registry: Registry, update: str) -> UpdateRecord:
+    data = registry.get_update(update, "record.json")
+    return records.from_json(UpdateRecord, data, source=f"updates/{update}/record.json")
 
 
 def page_uri(registry: Registry, update: str) -> str:

@@ -531,12 +531,12 @@ class TestRecords:
         registry.put_update("20260301T120000Z-aaaaaa", "record.json", b"2")
         registry.put_update("20260201T120000Z-bbbbbb", "errors/train.json", b"3")
         assert uri == "memory:///m/updates/20260301T120000Z-aaaaaa/record.json"
-        assert registry.updates() == ("20260201T120000Z-bbbbbb", "20260301T120000Z-aaaaaa")
+        assert registry.ended_updates().keys() == {"20260301T120000Z-aaaaaa"}
         assert registry.get_update("20260301T120000Z-aaaaaa", "record.json") == b"2"
 
     def test_models_are_apart(self, registry: Registry, store: Store, folder: Path) -> None:
         publish(registry, folder)
         other = Registry(store, "m2")
-        assert (other.versions(), other.datasets(), other.updates()) == ((), (), ())
+        assert (other.versions(), other.datasets(), other.ended_updates()) == ((), (), {})
         assert other.sweep(LATER, DAY) == ()
         assert registry.verify("v1") == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,15 +50,15 @@ def version(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return registry.register(card(digest, model=registry.model, update="u1"))
 
 
-def record(registry: Registry, verdict: Any, ended: str, message: str) -> None:
+def record(registry: Registry, verdict: Any, ended: str, message: str, *, update: str = "u1", day: int = 1) -> None:
     made = UpdateRecord(
-        update="u1", model=registry.model, finished="2026-03-01T12:05:00+00:00", drift=None, chosen="one",
+        update=update, model=registry.model, finished=f"2026-03-{day:02}T12:05:00+00:00", drift=None, chosen="one",
         verdict=Verdict(verdict=verdict, summary=message, case="champion",
                         reasons=(Reason(rule="barred", finding="fail", text=message),)),
         champion="v9", outcome=ended, message=message, version="v1", commit=None, repository="r", dataset="d",
         spec="s", page="p",
     )  # fmt: skip
-    registry.put_update("u1", "record.json", records.to_json(made))
+    registry.put_update(update, "record.json", records.to_json(made))
 
 
 @pytest.mark.parametrize(
@@ -98,6 +99,26 @@ def test_the_newest_update_is_the_last_that_ended(spec: ModelSpec, registry: Reg
     assert shown is not None
     assert (shown.update, shown.verdict, shown.outcome, shown.drift) == ("u1", "insufficient", "failed", "")
     assert shown.finished.isoformat() == found.finished
+
+
+def test_of_updates_whose_ids_tell_no_order_the_one_that_ended_last_is_the_newest(
+    spec: ModelSpec, registry: Registry
+) -> None:
+    """On Kubeflow an update's id is its run's. The store's clock says which are new; where all are (it was restored),
+    the records do."""
+    record(registry, "pass", "proposed", "newest", update="0b1c", day=9)
+    record(registry, "fail", "barred", "oldest", update="ff00", day=1)
+    record(registry, "fail", "barred", "between", update="7a7a", day=5)
+    found = newest_update(spec)
+    assert found is not None
+    assert found.update == "0b1c"
+    place = Path(spec.store) / registry.model / "updates"
+    for update, hours in (("0b1c", 50), ("7a7a", 5)):
+        written = (place / update / "record.json").stat().st_mtime - 3600 * hours
+        os.utime(place / update / "record.json", (written, written))
+    found = newest_update(spec)
+    assert found is not None
+    assert found.update == "ff00"
 
 
 def test_an_adopted_model_has_no_update(spec: ModelSpec, registry: Registry, version: Card) -> None:
