@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from upkeep.training.custom import CustomTask
@@ -27,3 +28,18 @@ def all_by_hand(task: CustomTask) -> Any:
     categorical = [column.name for column in task.columns if column.kind == "categorical"]
     columns = make_column_transformer((SimpleImputer(), numeric), (OneHotEncoder(handle_unknown="ignore"), categorical))
     return make_pipeline(columns, LogisticRegression(random_state=task.seed)).fit(task.X, task.y)
+
+
+def backbone(folder: Path, words: list[str]) -> None:
+    """A KerasHub preset of a small BERT that was never trained."""
+    from upkeep.models.keras_runtime import keras, quiet
+
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    sizes = {"num_layers": 1, "num_heads": 2, "hidden_dim": 16, "intermediate_dim": 16, "max_sequence_length": 8}
+    with quiet():
+        keras().utils.set_random_seed(3)
+        import keras_hub
+
+        tokenizer = keras_hub.models.BertTokenizer(vocabulary=vocabulary, lowercase=True)
+        keras_hub.models.BertBackbone(vocabulary_size=len(vocabulary), **sizes).save_to_preset(str(folder))
+        keras_hub.models.BertTextClassifierPreprocessor(tokenizer, sequence_length=8).save_to_preset(str(folder))

@@ -24,7 +24,7 @@ SPEC = ModelSpec(
     candidates=(Retrain(name="a", strategy="retrain", estimator="sklearn.tree.DecisionTreeClassifier"),),
 )
 VERSIONS = {
-    "v9": ServedVersion(version="v9", digest="1" * 64, update="2026-03-01-1"),
+    "v9": ServedVersion(version="v9", digest="1" * 64, update="2026-03-01-1", format="delta"),
     "v10": ServedVersion(version="v10", digest="0" * 58 + "123e45", update="1e5", format="ensemble"),
 }
 ALONE = {"v9": VERSIONS["v9"]}

@@ -27,12 +27,14 @@ from upkeep.spec.model import (
     Features,
     FineTune,
     Incremental,
+    Lora,
     ModelSpec,
     Network,
     Optimizer,
     Outliers,
     Preprocess,
     Retrain,
+    TrainedLayers,
 )
 from upkeep.training.order import training_order
 from upkeep.training.task import TrainingResult, TrainingTask
@@ -59,11 +61,30 @@ NETWORKS: tuple[Candidate, ...] = (
         class_weight="balanced",
         unfreeze=1,
     ),
-    Ensemble(name="vote-across", strategy="ensemble", members=("logistic", "tuned", "champion")),
+    FineTune(  # its base is the network `tuned`
+        name="adapted",
+        strategy="fine_tune",
+        train=TrainedLayers(lora=Lora(rank=2, layers=("hidden_1",))),
+        keep="delta",
+        optimizer=Optimizer(rate=0.02),
+        epochs=3,
+        batch_rows=64,
+    ),
+    FineTune(  # its base is a small backbone
+        name="reading",
+        strategy="fine_tune",
+        text="colour",
+        train=TrainedLayers(lora=Lora(rank=2)),
+        keep="delta",
+        optimizer=Optimizer(rate=0.05),
+        epochs=2,
+        batch_rows=64,
+    ),
+    Ensemble(name="vote-across", strategy="ensemble", members=("logistic", "adapted", "champion")),
     Ensemble(name="stack-across", strategy="ensemble", members=("tuned", "online"), method="stacking"),
 )
 TENSORFLOW = keras_runtime.installed()
-FLOAT32 = {"tuned", "watched", "vote-across", "stack-across"}
+FLOAT32 = {"tuned", "watched", "adapted", "reading", "vote-across", "stack-across"}
 """Candidates that answer, or whose members answer, in float32."""
 CLASSICAL: tuple[Candidate, ...] = (
     Retrain(name="logistic", strategy="retrain", estimator=f"{LINEAR}.LogisticRegression"),
@@ -145,7 +166,24 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         features=Features(numeric=("size", "weight"), categorical=("colour", "flag"), datetime=("time",)),
     )
     spec = replace(spec, preprocess=Preprocess(outliers=Outliers(method="quantile", action="clip")))
-    return World(spec, make.prepared(root, spec), root)
+    world = World(spec, make.prepared(root, spec), root)
+    return _with_bases(world) if TENSORFLOW else world
+
+
+def _with_bases(world: World) -> World:
+    """The candidates that adapt something get it."""
+    from tests.contract.strategies import backbone
+
+    backbone(world.root / "backbone", ["red", "green", "blue"])
+    train(world.task("tuned"), world.root / "trained", world.root / "trained-state")
+    bases = {"adapted": world.root / "trained", "reading": world.root / "backbone"}
+    candidates = tuple(
+        replace(each, base=str(bases[each.name]), digest=folder_digest(bases[each.name]))
+        if isinstance(each, FineTune) and each.name in bases
+        else each
+        for each in world.spec.candidates
+    )
+    return replace(world, spec=replace(world.spec, candidates=candidates))
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +321,12 @@ def _absurd(rows: pa.Table, hidden: npt.NDArray[np.bool_]) -> pa.Table:
 
 
 @pytest.mark.parametrize(
-    "name", ["online", "network", *(pytest.param(name, marks=without_tensorflow) for name in ("tuned", "watched"))]
+    "name",
+    [
+        "online",
+        "network",
+        *(pytest.param(name, marks=without_tensorflow) for name in ("tuned", "watched", "adapted", "reading")),
+    ],
 )
 def test_goes_on_from_its_state(world: World, name: str, tmp_path: Path) -> None:
     first = make.prepared(tmp_path, world.spec, until="2024-02", out=tmp_path / "first")

@@ -157,7 +157,7 @@ def test_the_runtimes_are_those_that_specs_name_and_their_flags_are_the_servers(
     for name, runtime in runtimes.items():
         assert runtime["metadata"]["namespace"] == serving.namespace
         formats = {each["name"] for each in runtime["spec"]["supportedModelFormats"]}
-        assert formats == (every if name.endswith("-tensorflow") else every - {"keras"})
+        assert formats == (every if name.endswith("-tensorflow") else every - {"keras", "delta"})
         (container,) = runtime["spec"]["containers"]
         environ = {"UPKEEP_VERSION": "v1", "UPKEEP_DIGEST": "0" * 64}
         options = parse_server([*container["args"], "--model_name=m"], environ)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import upkeep
 from tests.tensorflow import keras_make as make
 from tests.unit.data import make as data
 from tests.unit.serving.server.server_process import running
+from upkeep.cli.main import upkeep as commands
 from upkeep.evaluation.importance import permutation_importance
 from upkeep.models.folder import folder_digest, load
+from upkeep.models.keras_folder import save_keras
 from upkeep.registry.verify import verify_served
 from upkeep.training.train import train
 
@@ -76,3 +81,54 @@ gate: {better: {metric: accuracy}, min_rows: 20, resamples: 200}
     assert (record.verdict.verdict, record.version) == ("pass", "v1")
     assert record.chosen in ("net", "line", "both")
     assert upkeep.verify(upkeep.load_spec(tmp_path / "upkeep.yaml"), "v1") == ()
+
+
+def test_the_server_answers_as_a_delta_does(tmp_path: Path) -> None:
+    from tests.tensorflow.test_delta import ROWS, trained
+
+    model = trained(tmp_path, epochs=1) / "model"
+    base = shutil.move(model / "base", tmp_path / "models" / folder_digest(model / "base"))
+    digest = folder_digest(model)
+    environ = {"UPKEEP_MODELS": str(Path(base).parent)}
+    with running("--model-dir", str(model), digest=digest, environ=environ) as server:
+        asked = {"instances": ROWS.to_pylist()}
+        answer = httpx.post(f"{server.url}/v1/models/flight-delays:predict", json=asked, timeout=60)
+    assert answer.status_code == 200, answer.text
+    given = np.array([row["probabilities"]["yes"] for row in answer.json()["predictions"]])
+    shutil.move(base, model / "base")
+    np.testing.assert_allclose(given, load(model).predict_proba(ROWS)[:, 1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_versions_that_are_deltas(tmp_path: Path) -> None:
+    data.months(tmp_path / "data", count=2, rows=300)
+    save_keras(tmp_path / "base", make.network(), make.manifest())
+    spec = tmp_path / "upkeep.yaml"
+    spec.write_text(
+        f"""\
+metadata: {{name: toy}}
+data:
+  source: data
+  id: id
+  target: {{column: label, positive: "yes"}}
+  features: {{numeric: [size], categorical: [colour]}}
+candidates:
+  - name: net
+    strategy: fine_tune
+    base: base
+    digest: {folder_digest(tmp_path / "base")}
+    train: {{lora: {{rank: 1, layers: [hidden]}}}}
+    keep: delta
+    optimizer: {{rate: 0.05}}
+    batch_rows: 64
+gate: {{better: {{metric: accuracy}}, min_rows: 20, resamples: 200}}
+"""
+    )
+    assert upkeep.run(spec).version == "v1"
+    assert upkeep.verify(spec, "v1") == ()
+    show = ["versions", "show", "v1", "--spec", str(spec)]
+    text = CliRunner().invoke(commands, show).output
+    told = json.loads(CliRunner().invoke(commands, [*show, "--output", "json"]).output)
+    assert told["base"] == folder_digest(tmp_path / "base")
+    assert told["base"] in text.replace("\n", "").replace(" ", "")
+    assert told["size_bytes"] < 5000

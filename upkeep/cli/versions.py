@@ -95,6 +95,7 @@ def show(version: str, spec_path: str, output: str) -> None:
     for name, value in (
         ("version", f"{card.model} {card.version}, created {card.created}"),
         ("digest", f"{card.digest} ({card.size_bytes:,} bytes)"),
+        *([("base", f"{card.base}: the bytes are what it adds to that model")] if card.base else []),
         ("trained", f"{trained.candidate} ({trained.strategy}) on {_known(trained.rows)} rows, seed {trained.seed}"),
         (
             "learned from",

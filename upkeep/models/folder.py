@@ -5,6 +5,8 @@
     manifest.json        :class:`upkeep.models.manifest.Manifest`
     model.skops          the estimator; of an ensemble: stacking's final estimator, none for a soft vote
     model.keras          the network, in place of model.skops
+    delta.npz            what a network adds to another model, its base, in place of model.keras
+    base/                the base's model folder: fetched beside the delta, and no part of its digest
     members/<name>/      an ensemble's members, each a model folder
 """
 
@@ -27,16 +29,18 @@ import pyarrow as pa
 from upkeep import __version__, records
 from upkeep.errors import IntegrityError, ModelError, Where
 from upkeep.models import skops_file
-from upkeep.models.digest import digest_of_files, folder_digest, folder_files, folder_size
+from upkeep.models.digest import BASE, digest_of_files, folder_digest, folder_files, folder_size
 from upkeep.models.frame import to_frame
 from upkeep.models.manifest import MANIFEST, Manifest, Predictor
 from upkeep.models.skops_file import MODEL
 from upkeep.spec.model import Label
 
 __all__ = [
+    "BASE",
     "EnsemblePredictor",
     "SklearnPredictor",
     "align",
+    "base_of",
     "digest_of_files",
     "folder_digest",
     "folder_files",
@@ -121,12 +125,35 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def base_of(folder: Path, manifest: Manifest) -> Path:
+    """The model folder that a delta stands on: below it, else beside it under its digest, as a store has it.
+
+    Raises :class:`ModelError` when it is not there; :class:`IntegrityError` when its bytes are not the digest's.
+    """
+    places = (folder / BASE, folder.parent / manifest.base)
+    found = next((place for place in places if re.fullmatch("[0-9a-f]{64}", manifest.base) and place.is_dir()), None)
+    if found is None:
+        raise ModelError(
+            f"the model stands on another, {manifest.base[:12]}, which is not there",
+            where=Where(file=str(folder)),
+            fix=f"put the base's model folder beside it, or below it as {BASE}/",
+        )
+    if (digest := folder_digest(found)) != manifest.base:
+        raise IntegrityError(
+            f"the base's bytes hash to {digest[:12]}…, not to {manifest.base[:12]}…: it is another model",
+            where=Where(file=str(found)),
+            fix="fetch it again, or restore it from a backup",
+        )
+    return found
+
+
 def load(folder: Path, *, allowed: Sequence[str] = ()) -> Predictor:
     """The model in the folder, ready to answer.
 
     ``allowed``: import paths of types that may be loaded beyond scikit-learn's, numpy's, scipy's and Upkeep's own;
     the folder has no say in it, and nothing is ever unpickled. Raises :class:`ModelError` for anything else: a
-    refused type, a missing or damaged file, classes that are not the manifest's.
+    refused type, a missing or damaged file, classes that are not the manifest's; for a delta what :func:`base_of`
+    raises.
     """
     return _load(folder, allowed, depth=0)
 
@@ -147,6 +174,12 @@ def _load_keras(folder: Path, manifest: Manifest, allowed: Sequence[str], depth:
     return load_keras(folder, manifest, allowed)
 
 
+def _load_delta(folder: Path, manifest: Manifest, allowed: Sequence[str], depth: int) -> Predictor:  # noqa: ARG001
+    from upkeep.models.keras_folder import load_delta
+
+    return load_delta(folder, manifest, allowed)
+
+
 def _load_ensemble(folder: Path, manifest: Manifest, allowed: Sequence[str], depth: int) -> Predictor:
     where = Where(file=str(folder))
     if depth >= MAX_DEPTH:
@@ -162,6 +195,7 @@ def _load_ensemble(folder: Path, manifest: Manifest, allowed: Sequence[str], dep
 _LOADERS: Mapping[str, Callable[[Path, Manifest, Sequence[str], int], Predictor]] = {
     "sklearn": _load_sklearn,
     "keras": _load_keras,
+    "delta": _load_delta,
     "ensemble": _load_ensemble,
 }
 """By :attr:`Manifest.format`: how the folder is loaded."""

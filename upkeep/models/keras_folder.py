@@ -1,4 +1,4 @@
-"""A model folder of format ``keras``: manifest.json and model.keras."""
+"""Model folders of networks: format ``keras`` (manifest.json, model.keras), ``delta`` (manifest.json, delta.npz)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pyarrow as pa
 from upkeep import records
 from upkeep.data.kinds import Column
 from upkeep.errors import ModelError, Where
-from upkeep.models import keras_feed, keras_file
-from upkeep.models.folder import checked, library_versions
+from upkeep.models import keras_delta, keras_feed, keras_file
+from upkeep.models.folder import base_of, checked, folder_digest, library_versions, read_manifest
+from upkeep.models.keras_delta import DELTA
 from upkeep.models.keras_file import MODEL
 from upkeep.models.keras_runtime import keras, quiet, tensorflow
 from upkeep.models.manifest import MANIFEST, Manifest
@@ -43,14 +44,50 @@ def write_keras(folder: Path, data: bytes, manifest: Manifest) -> None:
     """:func:`save_keras` of what :func:`upkeep.models.keras_file.dump` gave."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL).write_bytes(data)
-    manifest = replace(manifest, format="keras", libraries=keras_versions(), members=(), weights=())
-    records.write(folder / MANIFEST, manifest)
+    _write_manifest(folder, replace(manifest, format="keras", base=""))
+
+
+def write_delta(folder: Path, data: bytes, base: Path, manifest: Manifest) -> None:
+    """Write what :func:`upkeep.models.keras_delta.dump` gave, of a network that stands on the model folder ``base``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / DELTA).write_bytes(data)
+    _write_manifest(folder, replace(manifest, format="delta", base=folder_digest(base)))
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    records.write(folder / MANIFEST, replace(manifest, libraries=keras_versions(), members=(), weights=()))
 
 
 def load_keras(folder: Path, manifest: Manifest, allowed: Sequence[str]) -> KerasPredictor:
     """The predictor in the folder. Raises :class:`ModelError` as :func:`upkeep.models.keras_file.load` does."""
     model = keras_file.load(folder / MODEL, allowed=allowed)
     return KerasPredictor(manifest, model, _fits(model, manifest, Where(file=str(folder))))
+
+
+def load_delta(folder: Path, manifest: Manifest, allowed: Sequence[str]) -> KerasPredictor:
+    """The predictor in the folder, its adapters merged: the same bits as the whole model, kept as ``model.keras``.
+
+    Raises as :func:`load_keras` and :func:`upkeep.models.folder.base_of` do.
+    """
+    model, _ = open_delta(folder, manifest, allowed, merged=True)
+    return KerasPredictor(manifest, model, _fits(model, manifest, Where(file=str(folder))))
+
+
+def open_delta(
+    folder: Path, manifest: Manifest, allowed: Sequence[str], *, merged: bool
+) -> tuple[Any, keras_delta.Arrays]:
+    """The delta's ``keras.Model``, and its arrays; ``merged`` as in :func:`upkeep.models.keras_delta.add`."""
+    arrays = keras_delta.read(folder / DELTA)
+    base = base_of(folder, manifest)
+    if read_manifest(base).format != "keras":
+        raise ModelError(
+            "the base is no whole network, and a delta stands on nothing else",
+            where=Where(file=str(base)),
+            fix="train it again",
+        )
+    model = keras_file.load(base / MODEL, allowed=allowed)
+    keras_delta.add(model, arrays, Where(file=str(folder / DELTA)), merged=merged)
+    return model, arrays
 
 
 def _fits(model: Any, manifest: Manifest, where: Where) -> tuple[Column, ...]:

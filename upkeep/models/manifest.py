@@ -17,7 +17,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    format: Literal["sklearn", "keras", "ensemble"]
+    format: Literal["sklearn", "keras", "delta", "ensemble"]
     columns: tuple[Column, ...]
     """The raw columns the model takes."""
     classes: tuple[Label, ...]
@@ -29,6 +29,8 @@ class Manifest:
     """An ensemble's member folders, below ``members/``."""
     weights: tuple[float, ...] = ()
     """A soft vote's weights; empty for stacking, whose final estimator is ``model.skops``."""
+    base: str = ""
+    """A delta's: the digest of the model folder that it stands on, which is no delta itself."""
     schema_version: int = 1
 
 

@@ -60,6 +60,8 @@ class Card:
     """``profiles/<digest>.json``: its training rows, the reference of drift."""
     drift: str | None
     """The drift report's finding and summary; the whole stands in ``updates/<update>/drift.json``."""
+    base: str = ""
+    """Of a delta: the digest of the model that its bytes are added to, ``models/<base>/``."""
     labels: dict[str, str] = field(default_factory=dict)
     kind: Literal["Version"] = "Version"
     schema_version: int = 1

@@ -3,6 +3,9 @@
 ``<root>/<digest>/…`` holds the files, ``<listing>/<digest>.json`` their names, sizes and digests. The listing hashes to
 the folder's digest, so it needs no trust of its own, and a flipped byte is traced to its file. It is written last:
 where it is, all files were.
+
+What a folder has below ``base/`` is a folder of its own, which many may stand on: it is stored once, and comes and goes
+with those that do.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import BinaryIO
 
 from upkeep import records
 from upkeep.errors import AccessError, InputError, IntegrityError, OutsideError, Problem, Where
-from upkeep.models.digest import digest_of_files, folder_files
+from upkeep.models.digest import BASE, digest_of_files, folder_files
 from upkeep.store import Entry, MissingObject, Store
 
 
@@ -28,6 +31,8 @@ class Listing:
     """Relative name, ``/``-separated → SHA-256 of the bytes."""
     sizes: dict[str, int]
     """Relative name → bytes."""
+    base: str = ""
+    """The digest of the folder that it stands on."""
     schema_version: int = 1
 
     @property
@@ -45,6 +50,8 @@ class Folders:
     """The key below which each folder's bytes lie under their digest."""
     listings: str
     """The key below which the listings lie."""
+    bases: Folders | None = None
+    """Where what these folders stand on lies; None: among themselves."""
 
     def key(self, digest: str, name: str = "") -> str:
         return f"{self.root}/{digest}/{name}" if name else f"{self.root}/{digest}"
@@ -53,11 +60,13 @@ class Folders:
         return f"{self.listings}/{digest}.json"
 
     def put(self, folder: Path) -> str:
-        """Upload what is not there yet; the folder's digest. Doing it twice, or at the same time, is the same."""
+        """Upload what is not there yet, its base first; the digest. Twice, or at the same time, is the same."""
         files = folder_files(folder)
         if not files:
             raise InputError("the folder holds no file", where=Where(file=str(folder)), fix="name a folder with files")
-        listing = Listing(files=files, sizes={name: (folder / name).stat().st_size for name in files})
+        base = (self.bases or self).put(folder / BASE) if (folder / BASE).is_dir() else ""
+        sizes = {name: (folder / name).stat().st_size for name in files}
+        listing = Listing(files=files, sizes=sizes, base=base)
         digest = listing.digest
         for name in files:
             key = self.key(digest, name)
@@ -83,7 +92,7 @@ class Folders:
         return listing
 
     def get(self, digest: str, to: Path) -> Path:
-        """Download to the new folder ``to`` and check every byte; ``to``.
+        """Download to the new folder ``to`` and check every byte, its base below it; ``to``.
 
         A folder of these very bytes at ``to`` is left as it is. Raises :class:`MissingObject`;
         :class:`IntegrityError`, naming the file whose bytes are not what they were; :class:`InputError` when
@@ -107,6 +116,8 @@ class Folders:
                 with (work / name).open("rb") as file:
                     if _sha256(file) != expected:
                         raise _damaged(f"{self.store.uri}/{self.key(digest, name)}")
+            if listing.base:
+                (self.bases or self).get(listing.base, work / BASE)
             work.chmod(0o755)
             work.replace(to)
         finally:
@@ -114,7 +125,7 @@ class Folders:
         return to
 
     def missing(self, digest: str) -> tuple[str, ...]:
-        """Keys of the folder that are not there, or not of their size; no byte is read.
+        """Keys of the folder, and of its base, that are not there, or not of their size; no byte is read.
 
         Raises :class:`IntegrityError` for a damaged listing.
         """
@@ -124,10 +135,21 @@ class Folders:
             return (self.listing_key(digest),)
         there = {entry.key: entry.size for entry in self.store.list(self.key(digest))}
         wanted = {self.key(digest, name): size for name, size in listing.sizes.items()}
-        return tuple(key for key, size in wanted.items() if there.get(key) != size)
+        beneath = (self.bases or self).missing(listing.base) if listing.base else ()
+        return (*(key for key, size in wanted.items() if there.get(key) != size), *beneath)
+
+    def base_of(self, digest: str) -> str:
+        """The digest of what the folder stands on; empty: nothing, or there is no such folder.
+
+        Raises :class:`IntegrityError` for a damaged listing.
+        """
+        try:
+            return self.listing(digest).base
+        except MissingObject:
+            return ""
 
     def verify(self, digest: str) -> tuple[Problem, ...]:
-        """Read every byte: what is missing, damaged or too much."""
+        """Read every byte, the base's too: what is missing, damaged or too much."""
         try:
             listing = self.listing(digest)
         except (MissingObject, IntegrityError) as error:
@@ -151,6 +173,8 @@ class Folders:
                         "find out who put it there, and remove it",
                     )
                 )
+        if listing.base:
+            problems += (self.bases or self).verify(listing.base)
         return tuple(problems)
 
     def entries(self) -> dict[str, list[Entry]]:

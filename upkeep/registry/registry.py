@@ -406,10 +406,11 @@ class Registry:
         """Delete what nothing names and what has not been touched for the grace time; the keys, in order.
 
         That is: what trainings made, and bytes of models that neither a card names, not even as a parent, nor a
-        training within the grace time; states that no candidate goes on from, and records of rounds that a newer one
-        holds; what crashed writers left; lock epochs long over. A folder goes as a whole or stays. With ``dry_run``
-        nothing is deleted. Raises :class:`ConflictError` while an update is under way, and :class:`IntegrityError` when
-        a card cannot be read: what it names is then not known, and nothing is deleted.
+        training within the grace time, and that none of those, nor a state, stands on; states that no candidate goes
+        on from, and records of rounds that a newer one holds; what crashed writers left; lock epochs long over. A
+        folder goes as a whole or stays. With ``dry_run`` nothing is deleted. Raises :class:`ConflictError` while an
+        update is under way, and :class:`IntegrityError` when a card or a listing cannot be read: what it names is then
+        not known, and nothing is deleted.
         """
         if dry_run:
             return self._sweep(now - grace, None)
@@ -425,9 +426,14 @@ class Registry:
         for key in sorted(set(trained) - set(stale)):
             made = records.from_json(_Made, self.store.get(key), source=f"{self.store.uri}/{key}")
             named |= {made.model, *made.parents, made.went_on_from}
+        candidates = sorted({name.partition("/")[0] for name in self._names("states")})
+        latest = {candidate: self.latest_state(candidate) for candidate in candidates}
+        bases = {self._models.base_of(digest) for digest in named}
+        bases |= {self._states(candidate).base_of(state) for candidate, state in latest.items() if state}
+        named |= bases
         keys = [*stale, *self._stale_folders(self._models, named, before)]
-        for candidate in sorted({name.partition("/")[0] for name in self._names("states")}):
-            keys += self._stale_folders(self._states(candidate), {self.latest_state(candidate)}, before)
+        for candidate in candidates:
+            keys += self._stale_folders(self._states(candidate), {latest[candidate]}, before)
             old = [self._pointer_key(candidate, number) for number in self._state_numbers(candidate)[:-1]]
             keys += self._older(old, before)
         for candidate in sorted({name.partition("/")[0] for name in self._names("rounds")}):
@@ -521,7 +527,7 @@ class Registry:
 
     def _states(self, candidate: str) -> Folders:
         root = self._key(f"states/{candidate}")
-        return Folders(self.store, f"{root}/folders", f"{root}/files")
+        return Folders(self.store, f"{root}/folders", f"{root}/files", bases=self._models)
 
     def _checkpoint_key(self, candidate: str) -> str:
         return self._key(f"checkpoints/{candidate}.npz")

@@ -131,6 +131,12 @@ def predictor(spec: ModelSpec, version: ServedVersion) -> dict[str, Any]:
     because KServe would put its own defaults in their place, which may be smaller than what is asked for.
     """
     serving = spec.serving
+    env = [
+        {"name": "UPKEEP_VERSION", "value": Quoted(version.version)},
+        {"name": "UPKEEP_DIGEST", "value": Quoted(version.digest)},
+    ]
+    if version.format == "delta":
+        env += _where_bases_are(spec)
     return {
         "minReplicas": serving.min_replicas,
         "maxReplicas": max(serving.min_replicas, serving.max_replicas),
@@ -141,16 +147,24 @@ def predictor(spec: ModelSpec, version: ServedVersion) -> dict[str, Any]:
             "storageUri": Quoted(model_uri(spec, "models", version.digest)),
             # Every version answers under the model's own name: the route may send a request to any of them.
             "args": [f"--model_name={spec.name}"],
-            "env": [
-                {"name": "UPKEEP_VERSION", "value": Quoted(version.version)},
-                {"name": "UPKEEP_DIGEST", "value": Quoted(version.digest)},
-            ],
+            "env": env,
             "resources": {
                 "requests": _quantities(serving.resources),
                 "limits": _quantities(serving.resources),
             },
         },
     }
+
+
+def _where_bases_are(spec: ModelSpec) -> list[dict[str, Any]]:
+    """KServe fetches one folder, and a delta stands on another, which the server then fetches itself."""
+    store = spec.object_store
+    given = {
+        "UPKEEP_MODELS": model_uri(spec, "models"),
+        "AWS_ENDPOINT_URL": store.endpoint,
+        "AWS_REGION": store.region,
+    }
+    return [{"name": name, "value": Quoted(value)} for name, value in given.items() if value]
 
 
 def render_route(spec: ModelSpec, weights: Mapping[str, int]) -> bytes:

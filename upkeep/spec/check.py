@@ -806,6 +806,12 @@ def _trained_layers(c: _Context, candidate: FineTune, path: tuple[str | int, ...
             "remove `train`, or name a `base`",
             *here,
         )
+    if candidate.keep == "delta" and not given:
+        yield c.error(
+            "everything learns, so nothing is left to keep once for all versions",
+            "say in `train` what learns (lora, last or layers), or remove `keep`",
+            *(*path, "keep"),
+        )
     if candidate.unfreeze is not None and train.lora is not None:
         yield c.error(
             "low-rank adapters leave the layers frozen: there is nothing to unfreeze", "remove `unfreeze`", *path,

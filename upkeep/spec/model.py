@@ -465,6 +465,10 @@ class Network:
     """Numbers that stand for one category. Without it: half as many as the column has categories, at most 16."""
 
 
+LayerNames = Annotated[tuple[str, ...], MinLen(1), BeforeValidator(_as_tuple, json_schema_input_type=tuple[str, ...])]
+"""To strict pydantic a list is no tuple any more, once it looked for `train: all`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lora:
     """Low-rank adapters: the base stays, and each chosen layer gets two small matrices to learn."""
@@ -472,7 +476,7 @@ class Lora:
     __pydantic_config__ = EDGE
     rank: Annotated[int, Ge(1)] = 8
     """The inner size of the two matrices."""
-    layers: Annotated[tuple[str, ...], MinLen(1)] = ("query", "value")
+    layers: LayerNames = ("query", "value")
     """Which layers: names, or the last part of their paths; the query and value projections of attention."""
 
 
@@ -483,7 +487,7 @@ class TrainedLayers:
     __pydantic_config__ = EDGE
     last: Annotated[int, Ge(1)] | None = None
     """Only the last N layers that have weights."""
-    layers: Annotated[tuple[str, ...], MinLen(1)] | None = None
+    layers: LayerNames | None = None
     """Only these layers, by name."""
     lora: Lora | None = None
     """Only low-rank adapters on some layers."""
@@ -564,6 +568,9 @@ class FineTune:
     """The base's SHA-256: of the file, or of the folder as ``upkeep`` names it. Needed for a path or address."""
     text: str = ""
     """With a KerasHub preset: the categorical column that it reads as text. The other columns come in beside it."""
+    new_features: Literal["ignore", "add"] = "ignore"
+    """Columns that the base does not take: ``ignore`` them, or ``add`` them beside it, before the layer that
+    answers."""
     network: Network | None = None
     """The network where there is no base, or no champion yet."""
     train: Annotated[
@@ -571,6 +578,9 @@ class FineTune:
         BeforeValidator(_all_layers, json_schema_input_type=TrainedLayers | Literal["all"]),
     ] = TrainedLayers()
     """What of the network learns; ``all``: everything."""
+    keep: Literal["whole", "delta"] = "whole"
+    """What is kept of the network: the ``whole``; or a ``delta``, only what learned, beside the digest of the network
+    that it stands on, which the store keeps once."""
     optimizer: Optimizer = Optimizer()
     """How the weights move."""
     epochs: Annotated[int, Ge(1)] = 10

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from upkeep import records
 from upkeep.models import skops_file
 from upkeep.models.folder import save_sklearn
+from upkeep.models.manifest import MANIFEST
 from upkeep.spec.model import FineTune, Incremental
 from upkeep.training.incremental import PIPELINE
-from upkeep.training.state import STATE, State
+from upkeep.training.state import LEARNED, STATE, State
 from upkeep.training.task import CHAMPION, TrainingResult, TrainingTask
 
 
@@ -24,6 +26,8 @@ def before(task: TrainingTask, result: TrainingResult, out: Path) -> tuple[str, 
     if isinstance(task.candidate, Incremental):
         pipeline = skops_file.load(task.state / PIPELINE, allowed=task.spec.estimators)
         save_sklearn(out, pipeline, task.manifest())
+    elif (task.state / MANIFEST).is_file():  # a delta
+        shutil.copytree(task.state, out, ignore=lambda *_: (STATE, LEARNED))
     else:
         from upkeep.models.keras_file import MODEL  # TensorFlow is an extra
         from upkeep.models.keras_folder import write_keras

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from upkeep.errors import ModelError, Where
-from upkeep.models.folder import SklearnPredictor, class_positions, load, save_sklearn
+from upkeep.models.folder import BASE, SklearnPredictor, class_positions, load, save_sklearn
 from upkeep.models.manifest import Predictor
 from upkeep.spec.model import Custom, Ensemble, FineTune, Incremental, Retrain
 from upkeep.training.custom import custom, fit_custom
@@ -47,13 +48,17 @@ def train(task: TrainingTask, out: Path, state_out: Path) -> TrainingResult:
         fitted = Fitted(None, params, rows, task.prepared.periods)
         load(out, allowed=task.spec.estimators)
     elif isinstance(task.candidate, FineTune):
-        from upkeep.models.keras_folder import write_keras  # TensorFlow is an extra
+        from upkeep.models.keras_folder import write_delta, write_keras  # TensorFlow is an extra
         from upkeep.training.keras.fine_tune import fine_tune
 
         tuned = fine_tune(task, notes, state_out)
         fitted = Fitted(None, tuned.params, tuned.rows, tuned.periods, tuned.trials)
         warm, curve = tuned.warm, tuned.curve
-        write_keras(out, tuned.data, task.manifest())
+        if task.candidate.keep == "delta":
+            write_delta(out, tuned.data, state_out / BASE, task.manifest())
+            shutil.copytree(state_out / BASE, out / BASE)
+        else:
+            write_keras(out, tuned.data, task.manifest())
         _verify(task, tuned.predictor, out, tolerance=NETWORK_TOLERANCE)
     else:
         if isinstance(task.candidate, Retrain):

@@ -250,6 +250,7 @@ def _card(
         verdict=result.verdict,
         champion=result.champion,
         parents=ours.parents,
+        base=ours.base,
         profile=registry.put_profile(baseline),
         drift=drift_line(drift),
     )

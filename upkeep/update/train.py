@@ -75,9 +75,11 @@ def train(
         if isinstance(chosen, FineTune):
             registry.drop_checkpoint(candidate)
         shutil.copytree(out, model.path)
+        manifest = read_manifest(out)
         record = trained.TrainedCandidate(
             model=digest,
-            format=read_manifest(out).format,
+            format=manifest.format,
+            base=manifest.base,
             size_bytes=folder_size(out),
             parents=tuple(sorted(digests.values())),
             result=result,
@@ -86,7 +88,7 @@ def train(
             state_before=state_before,
             knew=knew or (),
         )
-    framework = "keras" if record.format == "keras" else "scikit-learn"
+    framework = "keras" if record.format in ("keras", "delta") else "scikit-learn"
     model.metadata.update(digest=digest, framework=framework, candidate=candidate)
     metrics.metadata.update(rows=float(result.rows), seconds=float(result.seconds), **curve_metrics(result.curve))
     return trained.put(registry, record)

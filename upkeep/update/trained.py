@@ -20,11 +20,13 @@ class TrainedCandidate:
     model: str
     """Digest of the model's bytes."""
     format: str
-    """Of the model's manifest: sklearn or ensemble."""
+    """Of the model's manifest."""
     size_bytes: int
     parents: tuple[str, ...]
     """Digests of the models it was made from."""
     result: TrainingResult
+    base: str = ""
+    """Of a delta: the digest of the model that it stands on."""
     state: str = ""
     """Digest of the state that it left; empty: it does not go on learning."""
     went_on_from: str = ""

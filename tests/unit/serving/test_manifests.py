@@ -23,7 +23,7 @@ from upkeep.serving.manifests import (
     service_name,
     version_number,
 )
-from upkeep.spec.model import Data, Features, Metadata, ModelSpec, Retrain, Serving, Target
+from upkeep.spec.model import Data, Features, Metadata, ModelSpec, ObjectStore, Retrain, Serving, Target
 
 SPEC = ModelSpec(
     metadata=Metadata(name="flight-delays"),
@@ -51,6 +51,17 @@ def test_a_version_is_one_service_that_says_what_it_serves() -> None:
     assert model["resources"]["limits"] == model["resources"]["requests"] == {"cpu": "500m", "memory": "1Gi"}
     # Both versions answer to the model's name, whichever of them a request meets.
     assert model["args"] == ["--model_name=flight-delays"]
+
+
+def test_the_server_of_a_delta_is_told_where_its_base_is() -> None:
+    spec = replace(SPEC, object_store=ObjectStore(endpoint="http://minio:9000"))
+    delta = replace(V13, format="delta")
+    written = render_version(spec, delta)
+    given = {each["name"]: each["value"] for each in yaml.safe_load(written)["spec"]["predictor"]["model"]["env"]}
+    assert given["UPKEEP_MODELS"] == "s3://upkeep/flight-delays/models"
+    assert given["AWS_ENDPOINT_URL"] == "http://minio:9000"
+    assert read_version(written, "flight-delays", "v13.yaml") == delta
+    assert b"UPKEEP_MODELS" not in render_version(spec, V13)
 
 
 def test_the_route_pins_testers_and_weighs_everybody_else() -> None:

@@ -78,6 +78,8 @@ def network(**more: Any) -> dict[str, Any]:
 def test_good_specs_have_no_problem() -> None:
     assert found(FULL_TEXT) == []
     assert found(spec()) == []
+    for train in ("all", {"lora": {"layers": ["query"]}}, {"layers": ["hidden"]}, {"last": 2}):
+        assert found(spec(**network(base="champion", train=train))) == []
     limits = [{"metric": name, "at_least": 0.5} for name in ("accuracy", "precision", "recall", "f1")]
     rollout = {"margin": {"precision": 0.1, "recall": 0.1}, "thresholds": limits}
     assert found(spec(rollout=rollout, monitoring={"labels": "x"})) == []
@@ -171,6 +173,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("train twice", network(base="champion", train={"last": 1, "lora": {}}), "candidates[0].train", "different things"),
     ("frozen start", network(train={"last": 1}), "candidates[0].train", "must learn whole"),
     ("unfreeze adapters", network(base="champion", train={"lora": {}}, unfreeze=2), "candidates[0].unfreeze", "nothing to unfreeze"),
+    ("delta of everything", network(base="champion", keep="delta"), "candidates[0].keep", "everything learns"),
     ("adam's momentum", network(optimizer={"momentum": 0.9}), "candidates[0].optimizer.momentum", "no momentum"),
     ("network's search", network(search={"space": {"optimizer.rat": {"low": 0.1, "high": 1.0}}}), "candidates[0].search.space.optimizer.rat", "nothing that a network"),
     ("forest in a network", {**network(), "preprocess": {"outliers": {"method": "isolation_forest", "action": "flag"}}}, "candidates[0].strategy", "inside a network"),

@@ -23,6 +23,8 @@ class Options:
     """A folder, ``file://`` or ``s3://``."""
     version: str
     digest: str
+    models: str
+    """Where a delta's base is, under its digest; empty: below the model's folder or beside it."""
     host: str
     http_port: int
     grpc_port: int | None
@@ -52,6 +54,7 @@ def parse(arguments: Sequence[str], environ: dict[str, str]) -> Options:
         address=given.storage_uri or given.model_dir or MODEL_DIR,
         version=version,
         digest=environ.get("UPKEEP_DIGEST", ""),
+        models=environ.get("UPKEEP_MODELS", ""),
         host=given.host,
         http_port=given.http_port,
         grpc_port=given.grpc_port,

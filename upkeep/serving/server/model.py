@@ -36,6 +36,7 @@ class ServedModel(kserve.Model):  # type: ignore[misc]
         version: str,
         address: str,
         digest: str,
+        models: str = "",
         metrics: Metrics,
         allowed: Sequence[str] = (),
         most_rows: int = MOST_ROWS,
@@ -43,6 +44,7 @@ class ServedModel(kserve.Model):  # type: ignore[misc]
         super().__init__(name)
         self.version, self.address, self.digest = version, address, digest
         self.metrics = metrics
+        self._models = models
         self._allowed = tuple(allowed)
         self._most_rows = most_rows
         self._predictor: Predictor | None = None
@@ -56,7 +58,7 @@ class ServedModel(kserve.Model):  # type: ignore[misc]
 
     def load(self) -> bool:
         """Fetch, check, load and ask: blocks. Raises :class:`upkeep.errors.UpkeepError`."""
-        with model_folder(self.address, self.digest) as (folder, digest):
+        with model_folder(self.address, self.digest, models=self._models) as (folder, digest):
             predictor = load(folder, allowed=self._allowed)
         manifest = predictor.manifest
         predictor.predict_proba(table(manifest.columns, [example(manifest.columns)]))

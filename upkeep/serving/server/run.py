@@ -50,6 +50,7 @@ async def serve(options: Options) -> int:
         version=options.version,
         address=options.address,
         digest=digest,
+        models=options.models,
         metrics=metrics,
         allowed=options.allowed,
         most_rows=options.max_rows,

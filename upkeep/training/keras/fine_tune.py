@@ -1,6 +1,7 @@
 """``fine_tune``: adapt a network, from a base, the champion, nothing, or where this candidate last stood.
 
-Its state is that of :mod:`upkeep.training.state`, and ``model.keras``. Only rows it has not learned yet are new, and
+Its state is that of :mod:`upkeep.training.state`, and its network as a model folder has it: ``model.keras``, or
+``delta.npz`` and ``base/``. Only rows it has not learned yet are new, and
 beside them old ones are rehearsed. What its first layers know of the columns (scales, categories) was fitted when it
 began, and stays.
 """
@@ -8,9 +9,11 @@ began, and stays.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,19 +21,22 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from upkeep import records
+from upkeep.data.kinds import Column
 from upkeep.data.split import TRAIN
 from upkeep.errors import SpecError, UpkeepError, Where
-from upkeep.models import keras_feed, keras_file
-from upkeep.models.folder import folder_digest, load
+from upkeep.models import keras_delta, keras_feed, keras_file
+from upkeep.models.digest import BASE
+from upkeep.models.folder import folder_digest, load, read_manifest
+from upkeep.models.keras_delta import weighted
 from upkeep.models.keras_file import MODEL
-from upkeep.models.keras_folder import KerasPredictor
+from upkeep.models.keras_folder import KerasPredictor, write_delta, write_keras
 from upkeep.models.keras_runtime import FIX, installed, keras, quiet
-from upkeep.models.manifest import Predictor
+from upkeep.models.manifest import MANIFEST, Predictor
 from upkeep.spec.model import FineTune, Network, Search
 from upkeep.training.fit import candidate_field, telling
-from upkeep.training.keras.base import describe, open_base, open_champion, unlike
-from upkeep.training.keras.features import fit_features
-from upkeep.training.keras.layers import close_all, open_layers, weighted
+from upkeep.training.keras.base import Start, describe, open_base, open_champion, open_folder, unlike
+from upkeep.training.keras.features import FeatureSettings, fit_features
+from upkeep.training.keras.layers import close_all, open_layers
 from upkeep.training.keras.lesson import Choice, Lesson, Scan, scan
 from upkeep.training.keras.loop import Schedule, learn
 from upkeep.training.keras.network import build
@@ -45,7 +51,7 @@ class Tuned:
     """A trained network and what it came from."""
 
     data: bytes
-    """As ``model.keras``."""
+    """As ``model.keras``; of a delta as ``delta.npz``, and what it stands on is in the state's folder."""
     predictor: KerasPredictor
     """As it was when training ended."""
     params: dict[str, Any]
@@ -61,11 +67,19 @@ def fine_tune(task: TrainingTask, notes: list[str], state_out: Path) -> Tuned:
     assert isinstance(task.candidate, FineTune)
     require_tensorflow(task)
     candidate = task.candidate
-    settings = settings_digest(
-        task, [candidate.base, candidate.digest, candidate.text, asdict(candidate.network or Network())]
-    )
-    model, state, learned = _begin(task, settings, notes)
-    warm = model is not None
+    own = [candidate.base, candidate.digest, candidate.text, asdict(candidate.network or Network())]
+    settings = settings_digest(task, [*own, "add"] if candidate.new_features == "add" else own)
+    with TemporaryDirectory(prefix="upkeep-start-") as name:
+        return _fine_tune(task, settings, notes, state_out, Path(name))
+
+
+def _fine_tune(task: TrainingTask, settings: str, notes: list[str], state_out: Path, work: Path) -> Tuned:
+    """``work``: an empty folder for what training starts from."""
+    assert isinstance(task.candidate, FineTune)
+    candidate = task.candidate
+    keras().utils.set_random_seed(task.seed % 2**31)  # dropout within a backbone is seeded when it is loaded
+    start, state, learned = _begin(task, settings, notes)
+    warm = start is not None
     trials: tuple[Trial, ...] = ()
     if not warm and candidate.search is not None:
         params, trials = search_settings(task, candidate.search, notes)
@@ -78,21 +92,26 @@ def fine_tune(task: TrainingTask, notes: list[str], state_out: Path) -> Tuned:
     found = scan(lesson)
     lesson, found = _with_rehearsal(lesson, found, candidate.rehearsal)
     curve: tuple[Epoch, ...] = ()
-    if model is not None and found.new == 0:
-        assert task.state is not None
+    idle = found.new == 0
+    if start is not None and idle:
         notes.append("there are no new rows to learn from; it goes on as it was")
-        data = (task.state / MODEL).read_bytes()
         params = describe(candidate)
     else:
-        model, params, curve = _learn(task, model, lesson, found, settings, notes)
-        data = keras_file.dump(model)
+        start, params, curve = _learn(task, start, lesson, found, settings, notes, work=work)
         periods = tuple(dict.fromkeys((*state.periods, *found.periods)))
         state = replace(state, rounds=state.rounds + 1, periods=periods)
     write_state(state_out, state, learned, found.keys)
-    (state_out / MODEL).write_bytes(data)
+    if candidate.keep == "delta":
+        data = _write_delta(task, _standing(task, start, work), state_out)
+    elif warm and idle and task.state is not None and (task.state / MODEL).is_file():
+        data = (task.state / MODEL).read_bytes()  # another Keras would write it otherwise
+    else:
+        data = keras_file.dump(start.model)
+    if candidate.keep == "whole":
+        (state_out / MODEL).write_bytes(data)
     return Tuned(
         data=data,
-        predictor=_predictor(task, model),
+        predictor=_predictor(task, start.model),
         params=params,
         rows=len(learned) + len(found.keys),
         periods=state.periods,
@@ -174,8 +193,8 @@ def _cross_validate(
             if reached is not None:
                 report(fold * tried.candidate.epochs + epoch, reached)  # type: ignore[union-attr]
 
-        model, *_ = _learn(tried, None, lesson, scan(lesson), "", [], each_epoch=each_epoch)
-        reached = score(model)
+        start, *_ = _learn(tried, None, lesson, scan(lesson), "", [], each_epoch=each_epoch)
+        reached = score(start.model)
         if reached is not None:
             scores.append(reached)
     return float(np.mean(scores)) if scores else None
@@ -190,8 +209,8 @@ def tune_anew(
     task = _with_params(replace(task, state=None, checkpoints=None), params)
     lesson = _lesson(task, window(task) if periods is None else periods, fraction=fraction)
     found = scan(lesson)
-    model, *_ = _learn(task, None, lesson, found, "", notes)
-    return _predictor(task, model), len(found.keys)
+    start, *_ = _learn(task, None, lesson, found, "", notes)
+    return _predictor(task, start.model), len(found.keys)
 
 
 def window(task: TrainingTask) -> tuple[str, ...]:
@@ -243,7 +262,24 @@ def require_tensorflow(task: TrainingTask) -> None:
         )
 
 
-def _begin(task: TrainingTask, settings: str, notes: list[str]) -> tuple[Any | None, State, Hashes]:
+def _standing(task: TrainingTask, start: Start, work: Path) -> Start:
+    """``start`` on a base: where it has none it becomes one itself, written below ``work`` and opened from there."""
+    if start.base is not None:
+        return start
+    base = work / BASE
+    write_keras(base, keras_file.dump(start.model), task.manifest())
+    return Start(keras_file.load(base / MODEL, allowed=task.spec.estimators), base)
+
+
+def _write_delta(task: TrainingTask, start: Start, folder: Path) -> bytes:
+    assert start.base is not None
+    data = keras_delta.dump(start.delta)
+    write_delta(folder, data, start.base, task.manifest())
+    shutil.copytree(start.base, folder / BASE)
+    return data
+
+
+def _begin(task: TrainingTask, settings: str, notes: list[str]) -> tuple[Start | None, State, Hashes]:
     """The network of the last state, the state and the learned rows; no network: it starts anew."""
     assert isinstance(task.candidate, FineTune)
     fresh = State(settings=settings, rounds=0, periods=()), np.zeros(0, dtype=np.uint64)
@@ -253,11 +289,12 @@ def _begin(task: TrainingTask, settings: str, notes: list[str]) -> tuple[Any | N
     if found is None or task.state is None:
         return None, *fresh
     try:
-        model = keras_file.load(task.state / MODEL, allowed=task.spec.estimators)
+        if (task.state / MANIFEST).is_file():
+            return open_folder(task.state, read_manifest(task.state), task), *found
+        return Start(keras_file.load(task.state / MODEL, allowed=task.spec.estimators)), *found
     except UpkeepError as error:
         notes.append(f"it started anew: its last state cannot be loaded ({error.problems[0].message[:200]})")
         return None, *fresh
-    return model, *found
 
 
 def _with_rehearsal(lesson: Lesson, found: Scan, rehearsal: float) -> tuple[Lesson, Scan]:
@@ -272,28 +309,31 @@ def _with_rehearsal(lesson: Lesson, found: Scan, rehearsal: float) -> tuple[Less
 
 def _learn(
     task: TrainingTask,
-    model: Any | None,
+    start: Start | None,
     lesson: Lesson,
     found: Scan,
     settings: str,
     notes: list[str],
     *,
+    work: Path | None = None,
     each_epoch: Callable[[Any, int], None] = lambda _, __: None,
-) -> tuple[Any, dict[str, Any], tuple[Epoch, ...]]:
-    """Train on the lesson; ``model`` None: from the base, the champion or nothing. ``each_epoch``: the model, and how
-    many are done."""
+) -> tuple[Start, dict[str, Any], tuple[Epoch, ...]]:
+    """Train on the lesson; ``start`` None: from the base, the champion or nothing. ``work``: an empty folder for what
+    is kept of that; None: nothing is. ``each_epoch``: the model, and how many are done."""
     assert isinstance(task.candidate, FineTune)
     candidate = task.candidate
     classes = task.prepared.summary.classes
-    if model is None:
+    if start is None:
         require_two_labels(found.taught, classes, candidate.name)
     with telling(task, notes), quiet():
         seed_all(task, lesson)
-        if model is None:
-            model = _start(task, lesson, notes)
+        start = start or _start(task, lesson, notes, work)
+        if candidate.keep == "delta" and work is not None:
+            start = _standing(task, start, work)
+        model = start.model
         drops = task.spec.preprocess.outliers.action == "drop"
         if drops:
-            lesson = replace(lesson, fence=_features(task, lesson).fence)
+            lesson = replace(lesson, fence=_features(task, lesson, task.columns).fence)
         lesson = replace(
             lesson,
             columns=keras_feed.taken(model, task.columns),
@@ -301,6 +341,7 @@ def _learn(
             teacher=_teacher(task, notes) if candidate.distill else None,
         )
         rows = sum(batch.num_rows for batch in lesson.batches()) if drops else int(found.taught.sum())
+        keras().utils.set_random_seed(seed_of(task, lesson))  # adapters: the same ones, whatever is kept of them
         opened = open_layers(model, candidate.train, f"{candidate_field(task)}.train")
         _set_precision(model, candidate.precision)
         schedule = Schedule(
@@ -321,44 +362,47 @@ def _learn(
         trained = sum(int(np.prod(v.shape)) for layer in weighted(model) for v in layer.trainable_variables)
         _set_precision(model, "float32")
         close_all(model)
+        if start.base is not None:
+            start = replace(start, delta=keras_delta.changes(model, opened, start.delta))
     params = {**describe(candidate), "parameters": int(model.count_params()), "trained_parameters": trained}
-    return model, params, curve
+    return start, params, curve
 
 
 def seed_all(task: TrainingTask, lesson: Lesson) -> None:
     """Seed what Keras draws by itself (adapters, layers of a base without a seed of their own), and let it number the
     layers it names itself from the start: neither may depend on what this process did before."""
     keras().utils.clear_session(free_memory=False)
-    keras().utils.set_random_seed((task.seed * 1000 + lesson.choice.salt) % 2**31)
+    keras().utils.set_random_seed(seed_of(task, lesson))
 
 
-def _start(task: TrainingTask, lesson: Lesson, notes: list[str]) -> Any:
+def seed_of(task: TrainingTask, lesson: Lesson) -> int:
+    """Of what Keras draws in this training."""
+    return (task.seed * 1000 + lesson.choice.salt) % 2**31
+
+
+def _start(task: TrainingTask, lesson: Lesson, notes: list[str], work: Path | None) -> Start:
     assert isinstance(task.candidate, FineTune)
     candidate = task.candidate
+    fit = functools.partial(_features, task, lesson)
     if candidate.base == CHAMPION:
         folder = task.members.get(CHAMPION)
         if folder is None:
             notes.append("there is no champion that no held-out row may have taught: it started from nothing")
-        elif (model := open_champion(task, folder, notes)) is not None:
-            return model
+        elif (start := open_champion(task, folder, notes, fit)) is not None:
+            return start
     elif candidate.base:
-        return open_base(task, notes, functools.partial(_features, task, lesson))
-    features = _features(task, lesson)
-    return build(
-        task.columns,
-        features,
-        len(task.prepared.summary.classes),
-        candidate.network or Network(),
-        seed=task.seed,
-    )
+        return open_base(task, notes, fit, work)
+    network = candidate.network or Network()
+    classes = len(task.prepared.summary.classes)
+    return Start(build(task.columns, fit(task.columns), classes, network, seed=task.seed))
 
 
-def _features(task: TrainingTask, lesson: Lesson) -> Any:
+def _features(task: TrainingTask, lesson: Lesson, columns: Sequence[Column]) -> FeatureSettings:
     task.progress("fitting the first layers", 0.0)
     assert isinstance(task.candidate, FineTune)
     # each text that a network reads is like no other: there is nothing to count
-    columns = [column for column in task.columns if column.name != task.candidate.text]
-    return fit_features(lesson.batches(), columns, task.spec.preprocess)
+    counted = [column for column in columns if column.name != task.candidate.text]
+    return fit_features(lesson.batches(), counted, task.spec.preprocess)
 
 
 def _teacher(task: TrainingTask, notes: list[str]) -> Predictor | None:

@@ -5,16 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from upkeep.errors import SpecError, Where
+from upkeep.models.keras_delta import weighted
 from upkeep.spec.model import Lora, TrainedLayers
-
-
-def weighted(model: Any) -> list[Any]:
-    """The layers that hold weights themselves, in the order of the network; the one that answers is the last."""
-    found: dict[int, Any] = {}
-    for layer in model._flatten_layers(include_self=False):
-        if layer.weights and not any(True for _ in layer._flatten_layers(include_self=False)):
-            found.setdefault(id(layer), layer)
-    return list(found.values())
 
 
 def open_layers(model: Any, wanted: TrainedLayers, where: str) -> tuple[str, ...]:

@@ -82,8 +82,25 @@ def head(hidden: Any, classes: int, *, seed: int) -> Any:
     return layer(hidden)
 
 
+def inputs_beside(
+    columns: Sequence[Column], features: FeatureSettings, prefix: str, *, seed: int
+) -> tuple[dict[str, Any], Any]:
+    """Inputs of columns that a base does not take, by name, and what a layer sees of them, shape (rows, numbers).
+
+    ``features``: fitted on these columns. ``prefix``: of the layers' names, like no layer's of the base.
+    """
+    made = {c.name: keras().Input((1,), name=input_name(c.name), dtype=DTYPES[c.kind]) for c in columns}
+    beside = _features(columns, made, features, Network(), seed, prefix)
+    return {input_name(name): tensor for name, tensor in made.items()}, beside
+
+
 def _features(
-    columns: Sequence[Column], inputs: dict[str, Any], features: FeatureSettings, network: Network, seed: int
+    columns: Sequence[Column],
+    inputs: dict[str, Any],
+    features: FeatureSettings,
+    network: Network,
+    seed: int,
+    prefix: str = "",
 ) -> Any:
     from upkeep.models.keras_layers import DateParts, Numbers
 
@@ -91,22 +108,24 @@ def _features(
     names = {kind: [c.name for c in columns if c.kind == kind] for kind in ("numeric", "categorical", "datetime")}
     parts = []
     for position, name in enumerate(names["categorical"]):
-        parts.append(_embedded(position, name, inputs[name], features, network, seed))
+        parts.append(_embedded(f"{prefix}{{}}_{position}", position, name, inputs[name], features, network, seed))
     if features.numbers is not None:
-        numbers = _side_by_side([inputs[name] for name in names["numeric"]], "numeric", "float64")
-        parts.append(Numbers(**asdict(features.numbers), name="numbers")(numbers))
+        numbers = _side_by_side([inputs[name] for name in names["numeric"]], f"{prefix}numeric", "float64")
+        parts.append(Numbers(**asdict(features.numbers), name=f"{prefix}numbers")(numbers))
     if features.dates is not None:
-        times = _side_by_side([inputs[name] for name in names["datetime"]], "datetime", "int64")
-        dates = DateParts(features.parts, name="date_parts")(times)
-        parts.append(Numbers(**asdict(features.dates), name="dates")(dates))
-    return K.layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
+        times = _side_by_side([inputs[name] for name in names["datetime"]], f"{prefix}datetime", "int64")
+        dates = DateParts(features.parts, name=f"{prefix}date_parts")(times)
+        parts.append(Numbers(**asdict(features.dates), name=f"{prefix}dates")(dates))
+    return K.layers.Concatenate(name=f"{prefix}features")(parts) if len(parts) > 1 else parts[0]
 
 
 def _side_by_side(tensors: list[Any], name: str, dtype: str) -> Any:
     return keras().layers.Concatenate(name=name, dtype=dtype)(tensors) if len(tensors) > 1 else tensors[0]
 
 
-def _embedded(position: int, name: str, texts: Any, features: FeatureSettings, network: Network, seed: int) -> Any:
+def _embedded(
+    layer: str, position: int, name: str, texts: Any, features: FeatureSettings, network: Network, seed: int
+) -> Any:
     """A place for any other text (0), for null where it is a category of its own, and for each known category.
 
     Places that no training row is in would keep their random start: they begin at zero, the middle, instead.
@@ -118,19 +137,19 @@ def _embedded(position: int, name: str, texts: Any, features: FeatureSettings, n
     null = features.most_frequent.get(name)
     vocabulary = [NULL_TEXT, *known]
     size = network.embedding or min(16, max(1, (len(known) + 1) // 2))
-    look = K.layers.StringLookup(vocabulary=vocabulary, mask_token=None, num_oov_indices=1, name=f"places_{position}")
+    look = K.layers.StringLookup(vocabulary=vocabulary, mask_token=None, num_oov_indices=1, name=layer.format("places"))
     embed = K.layers.Embedding(
         len(vocabulary) + 1,
         size,
         embeddings_initializer=K.initializers.RandomUniform(-0.5, 0.5, seed=seed * 1000 + 500 + position),
-        name=f"categories_{position}",
+        name=layer.format("categories"),
     )
     places = look(texts)
     if null is not None:
         from upkeep.models.keras_layers import Replace
 
-        places = Replace(1, 2 + known.index(null), name=f"nulls_{position}")(places)
-    embedded = K.layers.Flatten(name=f"flat_{position}")(embed(places))
+        places = Replace(1, 2 + known.index(null), name=layer.format("nulls"))(places)
+    embedded = K.layers.Flatten(name=layer.format("flat"))(embed(places))
     table = embed.embeddings.numpy()
     table[:2] = 0
     embed.embeddings.assign(np.asarray(table, dtype=np.float32))

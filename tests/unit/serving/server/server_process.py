@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,16 +22,18 @@ class Running:
     grpc: str
 
 
-def start(*arguments: str, digest: str = "", version: str = "v12") -> subprocess.Popen[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("UPKEEP_")}
-    environ |= {"UPKEEP_VERSION": version, "UPKEEP_DIGEST": digest}
+def start(
+    *arguments: str, digest: str = "", version: str = "v12", environ: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("UPKEEP_")}
+    own |= {"UPKEEP_VERSION": version, "UPKEEP_DIGEST": digest, **(environ or {})}
     command = [sys.executable, "-m", "upkeep.serving.server", "--model_name=flight-delays", "--http-port", "0"]
-    return subprocess.Popen([*command, *arguments], env=environ, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*command, *arguments], env=own, stderr=subprocess.PIPE, text=True)
 
 
 @contextmanager
-def running(*arguments: str, digest: str = "") -> Iterator[Running]:
-    process = start("--grpc-port", "0", *arguments, digest=digest)
+def running(*arguments: str, digest: str = "", environ: Mapping[str, str] | None = None) -> Iterator[Running]:
+    process = start("--grpc-port", "0", *arguments, digest=digest, environ=environ)
     assert process.stderr is not None
     try:
         line = process.stderr.readline()
