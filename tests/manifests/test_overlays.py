@@ -196,7 +196,7 @@ def granted(objects: Sequence[Object]) -> set[Right]:
     return found
 
 
-def called(syncer: str) -> set[Right]:
+def called(syncer: str, namespace: str = Serving().namespace) -> set[Right]:
     """What the client asks for, whatever the driver, in every method of a cluster."""
     found: set[Right] = set()
     (source,) = of_kind("kind", "ConfigMap")
@@ -205,7 +205,7 @@ def called(syncer: str) -> set[Right]:
     for driver in DRIVERS:
         given = replace(
             spec,
-            serving=replace(spec.serving, traffic=driver),
+            serving=replace(spec.serving, traffic=driver, namespace=namespace),
             rollout=replace(spec.rollout, synced_by=syncer),
         )
         for asked in _asked(given):
@@ -285,6 +285,16 @@ def test_the_controller_may_do_exactly_what_it_does(overlay: str) -> None:
 )
 def test_each_component_adds_exactly_what_is_called_with_it(component: str, syncer: str, tmp_path: Path) -> None:
     are_equal(granted(built(with_component(ROOT / "components" / component, tmp_path))), called(syncer))
+
+
+def test_models_may_serve_in_a_profiles_namespace(tmp_path: Path) -> None:
+    objects = built(with_component(ROOT / "components/profile", tmp_path))
+    are_equal(granted(objects), called("", "team-a"))
+    assert not [each for each in objects if "models" in (each["metadata"]["name"], each["metadata"].get("namespace"))]
+    (label,) = {str(each["spec"]["labels"]) for each in objects if each["kind"] == "ServingRuntime"}
+    assert label == "{'sidecar.istio.io/inject': 'false'}"
+    account = next(each for each in objects if each["metadata"]["name"] == Serving().service_account)
+    assert account["metadata"]["namespace"] == "team-a"
 
 
 def are_equal(rights: set[Right], calls: set[Right]) -> None:
