@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from tests.kube_api import CRDS, running_api_server, validator
+from tests.manifests.build import ROOT, built, with_component
 from upkeep.serving.drivers import DRIVERS
 from upkeep.serving.kubernetes.api import Api
 from upkeep.serving.kubernetes.brake import braked_path
@@ -138,6 +139,15 @@ def test_a_real_api_server_takes_every_manifest_as_it_is(api: Any) -> None:
         wrong["spec"]["unknown"] = 1
         with pytest.raises(exceptions.ApiException, match="unknown field"):
             api.create_namespaced_custom_object(*address(wrong), wrong, field_validation="Strict")
+
+
+@pytest.mark.slow
+def test_a_real_api_server_takes_what_a_cluster_is_given(api: Any, tmp_path: Path) -> None:
+    theirs = [each for each in built(with_component(ROOT / "components/istio", tmp_path)) if each["kind"] in CRDS]
+    assert {each["kind"] for each in theirs} == {"ServingRuntime", "Gateway"}
+    for each in theirs:
+        stored = api.create_namespaced_custom_object(*address(each), each, field_validation="Strict")
+        assert stored["metadata"]["name"] == each["metadata"]["name"]
 
 
 @pytest.mark.slow
