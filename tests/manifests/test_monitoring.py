@@ -5,21 +5,29 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
+import httpx
 import pytest
 import yaml
-from prometheus_client import generate_latest
+from prometheus_client import generate_latest, start_http_server
 
 from tests.manifests.build import ROOT, built, with_component
+from tests.unit.data import make
+from tests.unit.rollout.world import World
 from upkeep.evaluation.result import VerdictName
 from upkeep.rollout.metrics import TROUBLES
 from upkeep.rollout.metrics import Metrics as RolloutMetrics
 from upkeep.rollout.state import Phase
+from upkeep.rollout.watch import Report
 from upkeep.serving.server.metrics import Metrics as ServerMetrics
 from upkeep.update.record import UpdateRecord
 
@@ -572,3 +580,79 @@ def test_every_runbook_says_the_same_five_things() -> None:
         woken = re.search(r"\*\*Wake somebody\.\*\* (\w+)", text)
         assert woken, name
         assert (woken[1] == "Yes") == (severity == "critical"), name
+
+
+# --- and once for real ---------------------------------------------------------------------------------------------
+
+
+def test_a_real_prometheus_scrapes_the_pages_and_every_rule_is_well(tmp_path: Path) -> None:
+    """Two controllers, of which one led once, and a server."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not installed")
+    world = World(replace(make.spec("data"), store="s3://upkeep"))
+    world.propose(1, None)
+    leads, led = RolloutMetrics(), RolloutMetrics()
+    now = datetime.now(UTC)
+    led.observe(Report(model=world.spec.name, at=now - timedelta(hours=1), told=world.look(), wait=1.0))
+    world.wait(30)
+    world.run()
+    world.propose(2, "v1")
+    world.wait(30)
+    leads.observe(Report(model=world.spec.name, at=now, told=world.look(), wait=1.0))
+    server = ServerMetrics(world.spec.name, "v1", "0" * 64)
+    server.ready(["yes"])
+    with ExitStack() as stack:
+        ports = []
+        for registry in (led.registry, leads.registry, server.registry):
+            page, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
+            stack.callback(thread.join)
+            stack.callback(page.server_close)
+            stack.callback(page.shutdown)
+            ports.append(page.server_port)
+        groups = yaml.safe_load((ROOT / "monitoring/rules.yaml").read_text())["spec"]["groups"]
+        settings = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(rules_file(tmp_path, groups))],
+            "scrape_configs": [
+                {"job_name": "pods", "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}]}
+            ],
+        }
+        (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(settings))
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        command = [program, f"--config.file={tmp_path}/prometheus.yaml", f"--web.listen-address={address}"]
+        command.append(f"--storage.tsdb.path={tmp_path}/data")
+        with (tmp_path / "log").open("wb") as log:
+            process = stack.enter_context(subprocess.Popen(command, stdout=log, stderr=log))
+        stack.callback(process.terminate)
+
+        def asked(query: str) -> list[dict[str, Any]]:
+            return list(httpx.get(f"http://{address}/api/v1/query", params={"query": query}).json()["data"]["result"])
+
+        phases = eventually(lambda: asked("upkeep:rollout_phase == 1"))
+        assert [each["metric"]["phase"] for each in phases] == ["step"], "not what the other one saw an hour ago"
+        rules = eventually(lambda: evaluated(f"http://{address}/api/v1/rules"))
+        assert len(rules) == len(RULES)
+        assert {(each["name"], each["lastError"]) for each in rules if each.get("lastError")} == set()
+        # `for` is longer than this test, so at most they wait
+        assert {each["name"] for each in rules if each.get("state") == "firing"} == set()
+
+
+def evaluated(url: str) -> list[dict[str, Any]]:
+    """All rules, once all were looked at; empty before."""
+    groups = httpx.get(url).json()["data"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    return rules if all(rule["health"] != "unknown" for rule in rules) else []
+
+
+def eventually(look: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    for _ in range(120):
+        try:
+            if found := look():
+                return found
+        except (httpx.TransportError, KeyError, ValueError):
+            pass  # it is still starting
+        time.sleep(0.5)
+    pytest.fail("Prometheus had nothing to say within a minute")
