@@ -52,6 +52,15 @@ def test_there_is_what_the_readme_names() -> None:
     assert unsaid == []
 
 
+def test_every_link_and_path_of_the_readme_leads_somewhere() -> None:
+    readme = (ROOT / "README.md").read_text()
+    links = [each for each in re.findall(r"\]\(([^)#]+)\)", readme) if "://" not in each]
+    assert links
+    paths = re.findall(r"\b(manifests/[\w/-]+|components/[\w-]+)", re.sub(r"[\w/]+/mine", "", readme))
+    assert all((ROOT / each).exists() for each in links)
+    assert all((ROOT.parent / each).exists() or (ROOT / each).exists() for each in paths)
+
+
 def test_everything_keeps_to_its_schema(objects: list[Object]) -> None:
     for each in objects:
         if each["kind"] in CRDS:
