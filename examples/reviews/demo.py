@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,19 +20,17 @@ from pathlib import Path
 
 import make_data
 
-from upkeep.models.digest import folder_digest
-
 HERE = Path(__file__).parent
 WORK = HERE / "work"
 DATA = WORK / "data"
-BASE = WORK / "base"
 UPKEEP = Path(sys.executable).parent / "upkeep"
 
 
 def upkeep(*words: str) -> None:
     """Run a command as a user would; stop where it does not end well."""
+    words = (*words, "--spec", "work/upkeep.yaml")
     print(f"\n$ upkeep {' '.join(words)}", flush=True)
-    subprocess.run([UPKEEP, *words], cwd=WORK, check=True)
+    subprocess.run([UPKEEP, *words], cwd=HERE, check=True)
 
 
 def say(text: str) -> None:
@@ -42,20 +39,13 @@ def say(text: str) -> None:
 
 def pretrain(*words: str) -> None:
     """``pretrain.py`` in a process of its own; what TensorFlow says of the machine goes to a file."""
+    words = ("work/base", *words)
     print(f"\n$ python pretrain.py {' '.join(words)}", flush=True)
     log = WORK / "pretrain.log"
     with log.open("w") as out:
-        done = subprocess.run([sys.executable, HERE / "pretrain.py", BASE, *words], check=False, stderr=out)
+        done = subprocess.run([sys.executable, "pretrain.py", *words], cwd=HERE, check=False, stderr=out)
     if done.returncode:
         sys.exit(f"pre-training failed:\n{log.read_text()[-2000:]}")
-
-
-def spec_for_base() -> None:
-    """``upkeep.yaml`` in the working folder, the base pinned by its digest."""
-    digest = folder_digest(BASE)
-    text = (HERE / "upkeep.yaml").read_text()
-    (WORK / "upkeep.yaml").write_text(re.sub(r'digest: "0+"', f"digest: {digest}", text))
-    print(f"the base's digest goes into work/upkeep.yaml: {digest[:12]}…", flush=True)
 
 
 def show(month: str, *words: str) -> None:
@@ -81,7 +71,6 @@ def main(*, small: bool) -> None:
     show("2025-01")
     say("a small network learns from last year's reviews, without labels, which words go together")
     pretrain(*(["--rows", "2400", "--epochs", "1"] if small else []))
-    spec_for_base()
 
     say("January to March are here: adapters on that network against counted words; the first champion")
     make_data.write(DATA, ["2025-01", "2025-02", "2025-03"], rows=rows)

@@ -2,12 +2,14 @@
 
 It learns from last year's reviews without their labels, by a masked-token task (Devlin et al., 2019): some words are
 hidden, and it says which. The vocabulary of word pieces is computed from the same texts. What comes out is a folder
-like any other KerasHub preset, so a larger one from elsewhere goes in its place.
+like any other KerasHub preset, so a larger one from elsewhere goes in its place. Beside it a copy of ``upkeep.yaml``
+is written, with the folder's digest.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import time
 from pathlib import Path
@@ -75,12 +77,21 @@ def pretrain(folder: Path, *, rows: int, epochs: int, layers: int = 2, units: in
     models.DistilBertTextClassifierPreprocessor(tokenizer, sequence_length=LONGEST).save_to_preset(str(folder))
 
 
+def pin(base: Path) -> str:
+    """Write ``upkeep.yaml`` beside the base, with its digest, which is returned."""
+    digest = folder_digest(base)
+    text = (Path(__file__).parent / "upkeep.yaml").read_text()
+    (base.parent / "upkeep.yaml").write_text(re.sub(r'digest: "0+"', f"digest: {digest}", text))
+    return digest
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Pre-train a small network on reviews without labels.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parent / "work" / "base")
     parser.add_argument("--rows", type=int, default=24_000, help="reviews to read")
-    parser.add_argument("--epochs", type=int, default=6, help="how often they are read")
+    parser.add_argument("--epochs", type=int, default=5, help="how often they are read")
     words = parser.parse_args()
     started = time.monotonic()
     pretrain(words.folder, rows=words.rows, epochs=words.epochs)
-    print(f"a preset in {time.monotonic() - started:.0f} s; its digest: {folder_digest(words.folder)}")
+    print(f"a preset in {time.monotonic() - started:.0f} s: {words.folder}")
+    print(f"{words.folder.parent / 'upkeep.yaml'} names it by its digest, {pin(words.folder)[:12]}…")
