@@ -20,7 +20,7 @@ from upkeep.models.digest import folder_digest
 from upkeep.models.keras_runtime import keras, quiet
 
 YEAR = tuple(f"2024-{month:02}" for month in range(1, 13))
-LONGEST = 40
+LONGEST = 32
 """Tokens of a review that are read."""
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -88,7 +88,7 @@ def pin(base: Path) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Pre-train a small network on reviews without labels.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parent / "work" / "base")
-    parser.add_argument("--rows", type=int, default=24_000, help="reviews to read")
+    parser.add_argument("--rows", type=int, default=20_000, help="reviews to read")
     parser.add_argument("--epochs", type=int, default=5, help="how often they are read")
     words = parser.parse_args()
     started = time.monotonic()
