@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # every step of an update is a process of its own: compile a module once, not each time
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help setup setup-tensorflow demo demo-tensorflow test test-tensorflow test-cluster check simulate fire format bench bench-rollout compile images lock clean
+.PHONY: help setup setup-tensorflow demo demo-tensorflow test test-tensorflow test-cluster check simulate fire format bench bench-rollout compile images test-images lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -86,6 +86,9 @@ compile: setup ## the pipelines of the examples, as IR YAML
 
 images: ## container images by podman or docker, and what is in each (TARGETS="server controller": these)
 	@docker/build.sh $(TARGETS)
+
+test-images: setup ## build the images that need no TensorFlow, run them, and an update in them (needs podman)
+	@tests/images/run.sh
 
 lock: ## resolve the dependencies anew (the locks name no index)
 	@$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \

@@ -224,6 +224,17 @@ def follow(spec: str | Path | ModelSpec, run: str, *, listen: Listener = lambda 
         return to_the_end(loaded, place, run)
 
 
+def summary(spec: str | Path | ModelSpec, update: str) -> str:
+    """The update in a few lines of Markdown, as a pull request's comment takes it."""
+    from upkeep.registry.registry import Registry
+    from upkeep.store import open_store
+    from upkeep.update.record import SUMMARY
+
+    loaded = load_spec(spec)
+    registry = Registry(open_store(loaded.store, loaded.object_store), loaded.name)
+    return registry.get_update(update, SUMMARY).decode()
+
+
 def schedule(spec: str | Path | ModelSpec, *, delete: bool = False) -> Scheduled:
     """Make Kubeflow Pipelines run an update whenever the spec's schedule says so; ``delete``: no more.
 

@@ -142,7 +142,7 @@ def flights(place: Path) -> None:
     table = table[table["month"] <= "2013-03"].iloc[::3]
     make_data.write(place / "work/data", table=table)
     text = (ROOT / "examples/flights/upkeep.yaml").read_text()
-    loose = text.replace("by: 0.01, confidence: 95%", "by: 0.001, confidence: 50%")
+    loose = text.replace("by: 0.01, confidence: 95%", "by: 0.001, confidence: 60%")
     assert loose != text
     (place / "upkeep.yaml").write_text(re.sub(r"(?m)^gate:\n(  .*\n)+", lambda found: _few(found[0]), loose))
 

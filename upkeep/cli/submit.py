@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from upkeep.cli.main import output_option, spec_option
 from upkeep.cli.show import show_json
-from upkeep.cli.update import progress, show_record
+from upkeep.cli.update import progress, show_record, summary_option
 
 
 @click.command()
@@ -21,6 +23,7 @@ from upkeep.cli.update import progress, show_record
 @click.option("--fail-on-gate", is_flag=True, help="Exit with 1 unless the verdict is pass.")
 @click.option("--detach", is_flag=True, help="Start the run, print where it is, and leave it to itself.")
 @click.option("--follow", "run", default="", metavar="RUN", help="Start nothing: follow this run to its end.")
+@summary_option
 @output_option
 def submit(
     spec_path: str,
@@ -30,6 +33,7 @@ def submit(
     fail_on_gate: bool,
     detach: bool,
     run: str,
+    summary: Path | None,
     output: str,
 ) -> None:
     """Run one update on Kubeflow Pipelines, and follow it. The run goes on by itself when you stop following.
@@ -50,6 +54,8 @@ def submit(
         raise click.UsageError("--follow starts nothing: leave out what a new run would be given")
     if detach and fail_on_gate:
         raise click.UsageError("--fail-on-gate waits for the verdict, and --detach does not")
+    if detach and summary:
+        raise click.UsageError("--summary waits for the verdict, and --detach does not")
     with progress(quiet=output == "json") as listen:
         if not run:
             started = api.submit_detached(
@@ -68,6 +74,8 @@ def submit(
         else:
             click.echo(f"run   {started.run}\npage  {started.page}")
         return
+    if summary is not None:
+        summary.write_text(api.summary(spec_path, record.update), encoding="utf-8")
     if output == "json":
         show_json(record)
     else:

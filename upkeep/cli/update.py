@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from upkeep.update.record import UpdateRecord
 
 
+summary_option = click.option(
+    "--summary",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write what it came to into this file, as Markdown: for a pull request's comment.",
+)
+
+
 @click.command()
 @spec_option
 @click.option("--until", default="", metavar="PERIOD", help="Use no data newer than this period.")
@@ -29,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--fail-on-gate", is_flag=True, help="Exit with 1 unless the verdict is pass.")
 @click.option("--keep", is_flag=True, help="Keep the run's working folder (prepared rows, every artifact).")
 @click.option("--containers", is_flag=True, help="Run each step in a container, of its image on a cluster.")
+@summary_option
 @output_option
 def run(
     spec_path: str,
@@ -38,6 +46,7 @@ def run(
     fail_on_gate: bool,
     keep: bool,
     containers: bool,
+    summary: Path | None,
     output: str,
 ) -> None:
     """Run one update on this machine: collect, preprocess, drift, train, evaluate, deploy.
@@ -59,6 +68,8 @@ def run(
             containers=containers,
             listen=listen,
         )
+    if summary is not None:
+        summary.write_text(api.summary(spec_path, record.update), encoding="utf-8")
     if output == "json":
         show_json(record)
     else:

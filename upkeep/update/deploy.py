@@ -29,7 +29,7 @@ from upkeep.update.code import code
 from upkeep.update.context import ArtifactLike, Context, step
 from upkeep.update.evaluated import ANSWERS, EVALUATION, ROWS
 from upkeep.update.page import view_of
-from upkeep.update.record import UpdateRecord, drift_line, page_uri
+from upkeep.update.record import SUMMARY, UpdateRecord, drift_line, page_uri
 
 NEXT = {
     "first": "it serves all traffic as soon as the commit is applied",
@@ -116,8 +116,10 @@ def deploy(
     )
     html = update_page(view)
     Path(page.path).write_text(html, encoding="utf-8")
-    Path(summary.path).write_text(update_markdown(view), encoding="utf-8")
+    markdown = update_markdown(replace(view, links={"Page": record.page}))
+    Path(summary.path).write_text(markdown, encoding="utf-8")
     registry.put_update(context.update, "page.html", html.encode())
+    registry.put_update(context.update, SUMMARY, markdown.encode())
     registry.put_update(context.update, "record.json", records.to_json(record))
     context.progress(release.message, 1.0)
     return release.outcome

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -59,14 +59,15 @@ def _kind(error: UpkeepError) -> str:
 
 
 def leave(registry: Registry, spec: ModelSpec, update: str, failure: StepError, *, now: datetime) -> str:
-    """Write ``updates/<update>/record.json`` and ``page.html`` that tell the failure; where the page is.
+    """Write ``updates/<update>/``'s record, page and summary, which tell the failure; where the page is.
 
     What a later attempt of the same update decides is written over them; what it decided before is left alone.
     """
     from upkeep.drift.result import DriftReport
+    from upkeep.report.markdown import update_markdown
     from upkeep.report.update_page import update_page
     from upkeep.update.page import failed_view
-    from upkeep.update.record import UpdateRecord, drift_line, page_uri
+    from upkeep.update.record import SUMMARY, UpdateRecord, drift_line, page_uri
 
     page = page_uri(registry, update)
     if (before := _left(registry, UpdateRecord, update, "record.json")) and before.outcome != FAILED:
@@ -98,6 +99,7 @@ def leave(registry: Registry, spec: ModelSpec, update: str, failure: StepError, 
     )
     view = failed_view(spec, record, drift=drift, evaluation=evaluation)
     registry.put_update(update, "page.html", update_page(view).encode())
+    registry.put_update(update, SUMMARY, update_markdown(replace(view, links={"Page": page})).encode())
     registry.put_update(update, "record.json", records.to_json(record))
     return page
 

@@ -12,6 +12,8 @@ from upkeep.registry.registry import Registry
 from upkeep.update.failure import StepError
 
 ABOUT = timedelta(hours=1)
+SUMMARY = "summary.md"
+"""The update in a few lines of Markdown, beside its record and page: for a pull request's comment."""
 
 
 @dataclass(frozen=True, kw_only=True)

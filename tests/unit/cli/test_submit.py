@@ -131,3 +131,27 @@ def test_schedule(call: Call, server: KfpServer) -> None:
     assert call("schedule", "--delete")[1] == "there was none\n"
     code, out, _ = call("schedule", "--output", "json")
     assert (code, json.loads(out)["cron_kfp"]) == (0, "0 0 3 * * *")
+
+
+def test_the_summary_is_written_for_a_pull_request(
+    call: Call, server: KfpServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends_with(server, store, verdict="fail")
+    monkeypatch.setattr("upkeep.store.open_store", lambda *_: store)
+    put = Registry.put_update
+
+    def with_summary(self: Registry, update: str, name: str, data: bytes | Path) -> str:
+        put(self, update, "summary.md", f"### of {update}\n".encode())
+        return put(self, update, name, data)
+
+    monkeypatch.setattr(Registry, "put_update", with_summary)
+    path = tmp_path / "summary.md"
+    assert call("submit", "--summary", str(path), "--fail-on-gate")[0] == 1
+    (run,) = server.runs
+    assert path.read_text() == f"### of {run}\n"
+
+
+def test_a_summary_of_a_run_that_is_left_to_itself_is_refused(call: Call, tmp_path: Path) -> None:
+    code, _, err = call("submit", "--detach", "--summary", str(tmp_path / "summary.md"))
+    assert code == 2
+    assert "--summary waits for the verdict" in err

@@ -81,6 +81,7 @@ def test_a_step_that_kfp_may_cache_leaves_its_failure_too(cluster: Cluster) -> N
     assert (record.update, record.outcome) == ("run-1", "failed")
     assert "nothing but nulls" in record.verdict.summary
     assert cluster.registry.get_update("run-1", "page.html")
+    assert cluster.registry.get_update("run-1", "summary.md").startswith(b"### ")
 
 
 def test_a_run_on_this_machine_holds_the_lock_itself(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
