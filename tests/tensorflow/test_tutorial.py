@@ -44,5 +44,5 @@ def test_the_tutorial_of_networks_goes_as_it_says(tmp_path: Path) -> None:
     verdicts = re.findall(r"^[✓✗?] (pass|fail|insufficient)", said, re.M)
     assert len(verdicts) == 3, said
     assert verdicts[0] == "pass", said
-    assert "Categories never seen before" in said
+    assert "Categories never seen before in product" in said
     assert upkeep.versions(example / "work/upkeep.yaml").cards

@@ -35,6 +35,8 @@ LISTED = 20
 """Categories listed by name, and bars of a histogram."""
 BY_CHANCE = 5.0
 """A category that expects fewer rows than this may be missing by chance."""
+LEAST_OF_A_CATEGORY = 2.0
+"""Fewer reference rows a category than this, even of the most frequent ones, and the column holds free text."""
 STATISTICS = ("ks", "ks_at_most", "psi", "jensen_shannon", "wasserstein", "chi2")
 
 
@@ -157,7 +159,7 @@ def _measure(
         if isinstance(reference, NumericReference):
             assert isinstance(before, NumericProfile) and isinstance(now, NumericProfile)
             distribution = _numeric(reference, before, now, settings, values, numbers)
-        else:
+        elif not is_free_text(before):
             assert isinstance(before, CategoricalProfile) and isinstance(now, CategoricalProfile)
             distribution = _categorical(before, now, settings, numbers)
     nulls = None
@@ -170,6 +172,12 @@ def _measure(
             p_value=1.0 if test is None else test.p_value,
         )
     return _Measured(distribution=distribution, nulls=nulls, statistics=numbers)
+
+
+def is_free_text(before: ColumnProfile) -> bool:
+    """Whether nearly every value of a categorical column is another one: then its categories are those of the
+    reference by chance, and any other rows would lack them."""
+    return isinstance(before, CategoricalProfile) and 0 < sum(before.counts) < LEAST_OF_A_CATEGORY * len(before.counts)
 
 
 def _numeric(
@@ -246,7 +254,7 @@ def _report(
     finding, reason = _words(before, now, test, shown, by_nulls, flagged, streak, settings, reference)
     added: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
-    if isinstance(reference, CategoricalReference):
+    if isinstance(reference, CategoricalReference) and not is_free_text(before):
         assert isinstance(before, CategoricalProfile) and isinstance(now, CategoricalProfile)
         added, vanished = new_categories(reference, before, now), vanished_categories(reference, before, now)
     return ColumnDrift(
@@ -267,7 +275,7 @@ def _report(
         new_categories=added,
         vanished_categories=vanished,
         periods_in_a_row=streak,
-        histogram=histogram(reference, before, now),
+        histogram=None if is_free_text(before) else histogram(reference, before, now),
     )
 
 
@@ -286,6 +294,8 @@ def _words(
         if before.rows == 0 or now.rows == 0:
             which = "on both sides" if before.rows == now.rows else ("in the reference" if before.rows == 0 else "now")
             return "insufficient", f"The column has no value {which}."
+        if is_free_text(before) and min(before.rows, now.rows) >= settings.min_rows:
+            return "insufficient", "Nearly every value is another one, as in free text: no categories to compare."
         rows = f"{before.rows:,} in the reference and {now.rows:,} now"
         return "insufficient", f"Too few rows with a value: {rows} ({settings.min_rows:,} are needed on each side)."
     if by_nulls:

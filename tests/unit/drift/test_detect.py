@@ -117,6 +117,21 @@ def test_categories_new_and_vanished():
     assert sum(found.histogram.current) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("rows", [800, 6000])
+def test_free_text_has_no_categories_to_compare(rows):
+    texts = [f"text {number}" for number in range(2 * rows)]
+    texts[rows // 2] = texts[0]  # one comes twice
+    found = one(table(x=texts[:rows]), table(x=texts[rows:]))
+    assert found.finding == "insufficient"
+    assert "as in free text" in found.reason
+    assert found.new_categories == found.vanished_categories == ()
+    assert found.histogram is None
+    assert found.statistics["jensen_shannon"] is None
+    empty = one(table(x=texts[:rows]), table(x=[None] * 900 + texts[rows : rows + 100]))
+    assert empty.finding == "drift"
+    assert "nulls" in empty.reason
+
+
 def test_a_rare_category_may_be_missing_by_chance():
     found = one(table(c=["a"] * 5000 + ["rare"] * 2), table(c=["a"] * 1000))
     assert found.vanished_categories == () and found.finding == "stable"
