@@ -368,6 +368,19 @@ def verify(spec: str | Path | ModelSpec, name: str) -> Sequence[Problem]:
     return verify_version(loaded, registry(loaded), name)
 
 
+def export(spec: str | Path | ModelSpec, name: str, out: str | Path, *, kind: str = "saved_model") -> Path:
+    """Write a version that is a network for other programs: as ``kind`` ``saved_model``, a folder, or ``keras``, one
+    file. A version's number is the last part of the path, as TensorFlow Serving looks for it; the path.
+
+    Raises :class:`InputError` when there is no such version or something is there already, :class:`ModelError` when it
+    is no network.
+    """
+    from upkeep.update.export import export_version
+
+    loaded = load_spec(spec)
+    return export_version(loaded, registry(loaded), name, Path(out), kind=kind)
+
+
 def diff(spec: str | Path | ModelSpec, one: str, other: str) -> Sequence[tuple[str, Any, Any]]:
     """What differs between two versions: (field, its value in one, in the other)."""
     return [(d.field, d.a, d.b) for d in registry(spec).diff(one, other)]

@@ -160,6 +160,30 @@ def verify(version: str, spec_path: str, output: str) -> None:
 
 @versions.command()
 @click.argument("version")
+@click.option(
+    "--format", "kind", type=click.Choice(["saved_model", "keras"]), default="saved_model", help="What is written."
+)
+@click.option("-o", "--to", "out", default=".", metavar="FOLDER", help="Where; the version's name is added.")
+@spec_option
+@output_option
+def export(version: str, kind: str, out: str, spec_path: str, output: str) -> None:
+    """Write a network for other programs: a TensorFlow SavedModel that takes raw columns, or one .keras file.
+
+    \b
+    Example:
+      upkeep versions export v3 --format saved_model --to exported
+    """
+    from upkeep import api
+
+    path = api.export(spec_path, version, out, kind=kind)
+    if output == "json":
+        show_json({"version": version, "format": kind, "path": str(path)})
+    else:
+        click.echo(f"{version} is written to {path}")
+
+
+@versions.command()
+@click.argument("version")
 @click.argument("other")
 @spec_option
 @output_option

@@ -22,7 +22,7 @@ import pyarrow as pa
 from upkeep.errors import SpecError, UpkeepError, Where
 from upkeep.evaluation.result import Attributions, ColumnAttribution, TextAttribution
 from upkeep.models.folder import SklearnPredictor
-from upkeep.models.manifest import Predictor
+from upkeep.models.manifest import NETWORKS, Predictor
 from upkeep.spec.model import Explain, Label
 
 Floats = npt.NDArray[np.float64]
@@ -80,7 +80,7 @@ def attributions(
     chosen = np.sort(np.random.default_rng(seed).choice(table.num_rows, number, replace=False))
     rows, labels = table.take(pa.array(chosen)), [truth[place] for place in chosen]
     found = []
-    if settings.gradients and predictor.manifest.format == "keras":
+    if settings.gradients and predictor.manifest.format in NETWORKS:
         progress("integrated gradients", 0.0)
         found.append(_told("integrated_gradients", lambda: _gradients(
             predictor, rows, labels, settings, clock=clock, progress=progress)))  # fmt: skip
@@ -101,7 +101,8 @@ def _shap(predictor: Predictor, rows: pa.Table, seed: int) -> Parts:
     from upkeep.evaluation.shap_values import shap_values  # an extra, and slow to import
 
     if not isinstance(predictor, SklearnPredictor):
-        kind = {"keras": "a network", "ensemble": "an ensemble"}.get(predictor.manifest.format, "another model")
+        kinds = {**dict.fromkeys(NETWORKS, "a network"), "ensemble": "an ensemble"}
+        kind = kinds.get(predictor.manifest.format, "another model")
         raise ModelError(f"SHAP values are of trees and linear models; this is {kind}")
     return shap_values(predictor, rows, seed)
 

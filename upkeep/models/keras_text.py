@@ -43,6 +43,11 @@ class Tokens(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         return self._prepare(tf.where(tf.equal(texts, NULL_TEXT), "", texts))
 
     @property
+    def beneath(self) -> Any:
+        """The KerasHub layer, whose tables a SavedModel must know of."""
+        return self._prepare.__self__
+
+    @property
     def size(self) -> int:
         """How many tokens the vocabulary has."""
         return len(self._settings["vocabulary"])

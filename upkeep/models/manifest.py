@@ -13,6 +13,8 @@ from upkeep.data.kinds import Column
 from upkeep.spec.model import Label
 
 MANIFEST = "manifest.json"
+NETWORKS = ("keras", "delta")
+"""The formats of networks."""
 
 
 @dataclass(frozen=True, kw_only=True)

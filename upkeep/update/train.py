@@ -11,6 +11,7 @@ from pathlib import Path
 from upkeep.data.prepared import Prepared
 from upkeep.errors import ModelError, Problem, Where
 from upkeep.models.folder import folder_size, read_manifest
+from upkeep.models.manifest import NETWORKS
 from upkeep.registry.learned import may_have_learned
 from upkeep.registry.registry import Registry
 from upkeep.spec.model import Candidate, Ensemble, FineTune
@@ -88,7 +89,7 @@ def train(
             state_before=state_before,
             knew=knew or (),
         )
-    framework = "keras" if record.format in ("keras", "delta") else "scikit-learn"
+    framework = "keras" if record.format in NETWORKS else "scikit-learn"
     model.metadata.update(digest=digest, framework=framework, candidate=candidate)
     metrics.metadata.update(rows=float(result.rows), seconds=float(result.seconds), **curve_metrics(result.curve))
     return trained.put(registry, record)

@@ -22,7 +22,7 @@ from upkeep.models.keras_delta import weighted
 from upkeep.models.keras_file import MODEL
 from upkeep.models.keras_folder import open_delta
 from upkeep.models.keras_runtime import keras
-from upkeep.models.manifest import MANIFEST, Manifest
+from upkeep.models.manifest import MANIFEST, NETWORKS, Manifest
 from upkeep.spec.model import FineTune, Label
 from upkeep.store import open_store
 from upkeep.training.fit import candidate_field
@@ -32,8 +32,6 @@ from upkeep.training.task import TrainingTask
 
 Fit = Callable[[Sequence[Column]], FeatureSettings]
 """What a network's first layers must know of these columns."""
-NETWORKS = ("keras", "delta")
-"""Formats of model folders that hold a network."""
 
 
 @dataclass(frozen=True)
