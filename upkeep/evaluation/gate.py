@@ -305,7 +305,7 @@ def _forgotten(asked: spec.ForgettingRule, one: PeriodChange, rules: spec.Gate, 
     better = " in the better direction" if rules.better.metric in LOWER_IS_BETTER else ""
     text = (
         f"{one.period}: {metric} {one.before:.3f} → {one.after:.3f} on {one.rows:,} held-out rows, "
-        f"{gap.estimate:+.3f}{better} ({100 * found.confidence:.4g} % interval {gap.low:+.3f} to {gap.high:+.3f})"
+        f"{gap.estimate:+.3f}{better} ({100 * found.confidence:.4g}% interval {gap.low:+.3f} to {gap.high:+.3f})"
     )
     if gap.high < -allowed:
         return say("fail", f"{text}: more was forgotten than the {allowed:g} allowed, beyond doubt.")

@@ -462,8 +462,8 @@ def by_period(scores: Mapping[str, Mapping[str, Scores]], metric: str, new: Sequ
 
 
 def training(curve: Sequence[Epoch], candidate: str) -> Markup | None:
-    """The loss of a network's training, epoch by epoch, and of the watched rows where there are any."""
-    if not curve:
+    """The loss of a network's training, epoch by epoch, and of the watched rows where there are any; None below two."""
+    if len(curve) < 2:
         return None
     series = {
         "rows that taught": [(epoch.number, epoch.loss) for epoch in curve],
@@ -488,9 +488,9 @@ def training(curve: Sequence[Epoch], candidate: str) -> Markup | None:
 
 
 def training_accuracy(curve: Sequence[Epoch], candidate: str) -> Markup | None:
-    """The share of the watched rows that a network answered right, epoch by epoch."""
+    """The share of the watched rows that a network answered right, epoch by epoch; None below two."""
     points = [(epoch.number, epoch.accuracy) for epoch in curve if epoch.accuracy is not None]
-    if not points:
+    if len(points) < 2:
         return None
     with canvas(bottom=36, top=8) as (figure, axes):
         axes.plot(*zip(*points, strict=True), marker="s", markersize=4, markerfacecolor="white", **_line("champion"))

@@ -33,6 +33,8 @@ MAX_CLASSES = 12
 """Confusion matrices of more classes are told by their most frequent confusions."""
 MANY = 12
 """Longer lists fold."""
+MARKED = 0.05
+"""A token with less than this share of its text's largest part is not marked."""
 _SLICE_ORDER = {"worse": 0, "better": 1, "same": 2}
 
 
@@ -100,6 +102,11 @@ class Token:
     strength: float
     """Its size against the text's largest, in [0, 1]."""
     joined: bool
+
+    @property
+    def speaks(self) -> str:
+        """for, against or neither."""
+        return "neither" if self.strength < MARKED else "for" if self.value > 0 else "against"
 
 
 @dataclass(frozen=True)
@@ -372,7 +379,8 @@ def _text(found: TextAttribution) -> ShownText:
     tokens = tuple(
         Token(token.text, token.value, round(abs(token.value) / most, 2), token.joined) for token in found.tokens
     )
-    return ShownText(found, tokens, tuple(sorted(tokens, key=lambda token: -token.strength)[:6]))
+    strong = [token for token in tokens if token.strength >= MARKED]
+    return ShownText(found, tokens, tuple(sorted(strong, key=lambda token: -token.strength)[:6]))
 
 
 def _facts(view: UpdateView) -> list[tuple[str, str, str]]:

@@ -450,7 +450,7 @@ def test_what_columns_and_words_added_is_told_by_bar_line_and_figure() -> None:
     found, missing = view.evaluation.attributions
     for one in found.columns:
         assert words.fixed(one.size) in text
-    assert "the sum misses is at most 2.0e−05" in text
+    assert "the worst sum misses it by 2.0e−05" in text
     assert f"Not measured Mean |SHAP|: {missing.missing}." in text
     # not by colour alone: a line of its own kind, a legend that says so, and the figures
     assert 'class="token for" style="--s:1.0" title="+0.120">held</mark>' in section
