@@ -606,12 +606,12 @@ class RolloutStatus:
 def rollout_status(spec: str | Path | ModelSpec) -> RolloutStatus:
     """Where the rollout is, the evidence so far, what it waits for. Raises :class:`InputError` before any release."""
     from upkeep.rollout.connect import connect
-    from upkeep.rollout.controller import see
+    from upkeep.rollout.controller import see, waits_for_merge
 
     loaded = load_spec(spec)
     with connect(loaded) as model:
         seen = see(model, datetime.now(UTC))
-    look, decision = seen.observation, seen.decision
+    look, decision, proposed = seen.observation, seen.decision, seen.ledger.proposed
     troubles = dict(seen.ledger.troubles) | dict(seen.troubles)
     if look.edit is not None:
         troubles["edit"] = look.edit.message
@@ -620,7 +620,7 @@ def rollout_status(spec: str | Path | ModelSpec) -> RolloutStatus:
         steps=len(loaded.rollout.steps),
         live=dict(look.live.weights) if look.live and look.live.weights else None,
         braked=bool(look.live and look.live.braked),
-        waits_for=decision.waits_for,
+        waits_for=f"a merge: {waits_for_merge(proposed)}" if proposed else decision.waits_for,
         until=decision.until.astimezone(UTC).isoformat(timespec="seconds") if decision.until else None,
         analysis=look.shadow if seen.state.phase == "shadow" else look.analysis,
         troubles=troubles,

@@ -6,6 +6,7 @@ time is the test's own: traffic, the syncer and KServe go on when :meth:`Rollout
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,7 @@ from upkeep.serving.manifests import ServedVersion
 from upkeep.spec.model import Webhook
 from upkeep.store import open_store
 
+ENVIRON = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1"}
 EVERYTHING = ("proposed", "moved", "promoted", "rolled_back", "held", "paused", "problem", "failing")
 
 
@@ -62,7 +64,7 @@ class RolloutWorld(KubernetesWorld):
         self.prometheus = _Counters()
         self.counts: dict[str, list[int]] = {}
         repository = folder / "models.git"
-        environ = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1"}
+        environ = ENVIRON | {"HOME": str(folder)}
         create_bare(repository, "main", environ)
         self.git = GitRepository(str(repository), environ=environ, timeout=60)
         hook = Webhook(url="https://hook.example/x", events=EVERYTHING)  # type: ignore[arg-type]
@@ -136,14 +138,49 @@ class RolloutWorld(KubernetesWorld):
         }
         self._commit = tree.commit or ""
 
+    def merge(self, branch: str) -> None:
+        """As a host does it: a merge commit of a person's, past the rules that bind pushes."""
+        said = (("NAME", "Ann"), ("EMAIL", "ann@example.com"), ("DATE", self.now.isoformat()))
+        who = {f"GIT_{role}_{part}": text for role in ("AUTHOR", "COMMITTER") for part, text in said}
+
+        def git(*words: str) -> str:
+            command = ["git", f"--git-dir={self.spec.rollout.repository}", *words]
+            return subprocess.run(command, env=ENVIRON | who, check=True, capture_output=True, text=True).stdout.strip()
+
+        tree = git("merge-tree", "--write-tree", "main", branch)
+        made = git("commit-tree", tree, "-p", "main", "-p", branch, "-m", f"Merge {branch}")
+        git("update-ref", "refs/heads/main", made)
+        git("update-ref", "-d", f"refs/heads/{branch}")
+
+    def protect(self) -> None:
+        """Let nobody push to main any more."""
+        hook = Path(self.spec.rollout.repository) / "hooks" / "update"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text('#!/bin/sh\n[ "$1" != refs/heads/main ] || { echo "protected branch" >&2; exit 1; }\n')
+        hook.chmod(0o755)
+
+    def unprotect(self) -> None:
+        (Path(self.spec.rollout.repository) / "hooks" / "update").unlink()
+
+    def approve(self, *weights: float) -> None:
+        """Ask for a merge before these weights are left."""
+        way = "pull_request" if weights else "command"
+        self.spec = replace(self.spec, rollout=replace(self.spec.rollout, approve=weights, approve_by=way))
+        self.model = replace(self.model, spec=self.spec)
+
     def look(self) -> Told:
         return tick(self.model, self.now)
 
-    def run(self, look: Callable[[], Told | None] | None = None, most: int = 300) -> None:
+    def run(
+        self,
+        look: Callable[[], Told | None] | None = None,
+        most: int = 300,
+        until: Callable[[Told], bool] = lambda told: told.rests,
+    ) -> None:
         """Look again and again until it rests."""
         for _ in range(most):
             told = (look or self.look)()
-            if told is not None and told.rests:
+            if told is not None and until(told):
                 self.wait(5)  # the last commit is applied, too
                 return
             self.wait(told.next_look if told else 1.0)

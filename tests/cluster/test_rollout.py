@@ -101,6 +101,38 @@ def test_a_brake_counts_before_the_commit_is_applied(world: RolloutWorld) -> Non
     assert not world.cluster.live(world.spec).braked
 
 
+def test_a_step_waits_for_its_merge_and_a_roll_back_that_main_refuses_is_braked(world: RolloutWorld) -> None:
+    champion = world.state.champion.version
+    world.approve(0.05)
+    try:
+        world.propose(10, champion)
+        world.run(until=lambda told: "is merged" in told.message)
+        assert world.cluster.live(world.spec).weights == {champion: 95, "v10": 5}
+        branch = f"upkeep/tiny/{world.state.rollout}-step-2"
+        world.merge(branch)
+        world.wait(5)
+        assert world.cluster.live(world.spec).weights == {champion: 75, "v10": 25}
+        world.look()
+        assert (world.state.phase, world.state.step) == ("step", 2)
+
+        world.bad["v10"] = 0.4
+        world.protect()
+        world.run(until=lambda told: "refuse to take the canary back" in told.message)
+        live = world.cluster.live(world.spec)
+        assert (live.weights, live.braked) == ({champion: 100, "v10": 0}, True)
+        assert (world.state.phase, world.state.weight) == ("step", 25), "main did not move"
+        world.merge(f"upkeep/tiny/{world.state.rollout}-back")
+        world.unprotect()
+        world.run()
+        assert world.state.phase == "rolled_back"
+        live = world.cluster.live(world.spec)
+        assert (live.weights, live.braked) == ({champion: 100}, False)
+        merges = [each for each in world.subjects if not each]
+        assert len(merges) == 2, "the merges are people's"
+    finally:
+        world.approve()
+
+
 def test_leases_and_elections_as_a_real_storage_keeps_them(world: RolloutWorld) -> None:
     """The built-in kind is not there; one of the same name is, with the same rules for versions and conflicts."""
     world.make_kind("coordination.k8s.io", "v1", "leases", "Lease")

@@ -587,3 +587,63 @@ def test_a_push_can_be_tried_without_being_made(remote: Remote) -> None:
 def test_a_push_that_would_be_refused_is_told_before(guarded: Remote) -> None:
     with guarded.open(UPKEEP_GIT_TOKEN="wrong") as repository, pytest.raises(AccessError):
         repository.check_push("main", None, WHEN)
+
+
+# --- branches of Upkeep's own --------------------------------------------------------------------------------------
+
+ASIDE = "upkeep/m/v2-20260301T120000Z-step-1"
+
+
+def test_a_branch_of_its_own_leaves_the_other_as_it_is(remote: Remote) -> None:
+    with remote.open() as repository:
+        base = repository.commit_and_push("main", None, {"m/a": b"1", "other": b"x"}, "first\n", WHEN)
+        made = repository.push_aside(ASIDE, base, {"m/a": b"2"}, "second\n\nUpkeep-Model: m\n", WHEN)
+        assert repository.head("main") == base
+        assert repository.head(ASIDE) == made
+        assert repository.read(ASIDE, "m").files == {"m/a": b"2"}
+        assert repository.push_aside(ASIDE, base, {"m/a": b"2"}, "second\n\nUpkeep-Model: m\n", WHEN) == made
+        other = repository.push_aside(ASIDE, base, {"m/a": b"3"}, "third\n", WHEN)
+        assert repository.head(ASIDE) == other, "it is Upkeep's own: it stands where it is put"
+        repository.remove_branch(ASIDE)
+        repository.remove_branch(ASIDE)
+        assert repository.head(ASIDE) is None
+        assert repository.head("main") == base
+
+
+@pytest.mark.parametrize("how", ["--no-ff", "--squash", "--ff-only"])
+def test_a_merged_branch_is_in_the_history_once_at_the_time_of_its_merge(
+    local: Remote, tmp_path: Path, how: str
+) -> None:
+    with local.open() as repository:
+        base = repository.commit_and_push("main", None, {"m/a": b"1"}, "first\n", WHEN)
+        repository.push_aside(ASIDE, base, {"m/a": b"2"}, "second\n\nUpkeep-Model: m\n", WHEN)
+        work = str(tmp_path / "work")
+        later = "2026-03-05T09:00:00Z"
+        person = {f"GIT_{role}_{part}": text for role in ("AUTHOR", "COMMITTER")
+                  for part, text in (("NAME", "Ann"), ("EMAIL", "ann@example.com"), ("DATE", later))}  # fmt: skip
+
+        def git(*words: str) -> None:
+            subprocess.run(["git", "-C", work, *words], env=local.environ | person, check=True, capture_output=True)
+
+        subprocess.run(["git", "clone", "-q", str(local.bare), work], env=local.environ, check=True)
+        git("merge", how, *(["-m", "merge it"] if how == "--no-ff" else []), f"origin/{ASIDE}")
+        if how == "--squash":
+            git("commit", "-q", "-m", "merge it")
+        git("push", "-q", "origin", "HEAD:main")
+        newest, first = repository.history("main", "m")
+    assert (newest.files, first.files) == ({"m/a": b"2"}, {"m/a": b"1"})
+    if how == "--ff-only":
+        assert newest.trailers == {"Upkeep-Model": "m"}
+    else:
+        assert newest.when == datetime(2026, 3, 5, 9, tzinfo=UTC)
+        assert newest.author == "Ann <ann@example.com>"
+
+
+def test_a_protected_branch_refuses_the_push_and_takes_one_aside(guarded: Remote) -> None:
+    with guarded.open() as repository:
+        base = repository.commit_and_push("main", None, {"m/a": b"1"}, "first\n", WHEN)
+        guarded.hook("update", '[ "$1" != refs/heads/main ] || { echo "protected branch" >&2; exit 1; }')
+        with pytest.raises(AccessError, match="rules refused"):
+            repository.commit_and_push("main", base, {"m/a": b"2"}, "second\n", WHEN)
+        made = repository.push_aside(ASIDE, base, {"m/a": b"2"}, "second\n", WHEN)
+        assert repository.head(ASIDE) == made

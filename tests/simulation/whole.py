@@ -42,6 +42,16 @@ class WeakGit(Git):
             raise OutsideError("the remote is gone")
         return super().read(branch, folder)
 
+    def push_aside(
+        self, branch: str, base: str, changes: Mapping[str, bytes | None], message: str, when: datetime
+    ) -> str:
+        if not self.calm and self.chosen.random() < 0.1:
+            raise OutsideError("the push failed")
+        made = super().push_aside(branch, base, changes, message, when)
+        if not self.calm and self.chosen.random() < 0.1:
+            raise OutsideError("the connection broke; the branch is there")
+        return made
+
     def commit_and_push(
         self, branch: str, base: str | None, changes: Mapping[str, bytes | None], message: str, when: datetime
     ) -> str:
@@ -76,7 +86,10 @@ class Rollout:
         limits = replace(
             spec.rollout.limits, ready=600.0, step=3600.0, otherwise=self.random.choice(("hold", "roll_back"))
         )
-        self.spec = quick(spec, path=FOLDER, repository="memory", limits=limits, brake=self.random.random() < 0.7)
+        by_request = self.random.random() < 0.3
+        approval = {"approve_by": "pull_request", "approve": (0.0, 0.25)} if by_request else {}
+        brake = by_request or self.random.random() < 0.7
+        self.spec = quick(spec, path=FOLDER, repository="memory", limits=limits, brake=brake, **approval)
         self.git = WeakGit(chosen=self.random, calm=True)
         self.world = World(
             self.spec,
@@ -158,6 +171,13 @@ class Rollout:
                 return
             self.counts[f"person {act}"] += 1
             self.say(f"person: {act}")
+
+    def merge(self) -> None:
+        branch = self.random.choice(list(self.git.branches))
+        with suppress(ConflictError):
+            self.git.merge(branch, self.world.now)
+            self.counts["person merge"] += 1
+            self.say(f"person: merge {branch}")
 
     # --- one look, and what must hold after each of its effects
 
@@ -243,7 +263,8 @@ class Rollout:
     def check_forward(self, old: State, new: State, commit: Commit) -> None:
         assert new.canary is not None
         name = new.canary.version
-        if name in self.world.unready | self.world.unwell | self.world.vanished:
+        # of two one may act on what it saw before it was frozen: there the lock's time would end its look
+        if self.controllers == 1 and name in self.world.unready | self.world.unwell | self.world.vanished:
             raise BrokenError(f"{name} gets {new.weight} % and is not ready")
         if old.phase != "pending" and commit.trailers.get("Upkeep-Verdict") != "pass":
             raise BrokenError(f"{old.weight} % was left on {commit.trailers.get('Upkeep-Verdict')}")
@@ -273,6 +294,8 @@ class Rollout:
             self.faults()
             if self.random.random() < 0.02:
                 self.person()
+            if self.git.branches and self.random.random() < 0.2:
+                self.merge()
             self.look()
             self.world.wait(self.random.choice((1.0, 10.0, 10.0, 60.0)))
         self.calm()

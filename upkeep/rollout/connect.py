@@ -14,8 +14,10 @@ from upkeep.models.manifest import MANIFEST, Manifest
 from upkeep.registry.registry import Registry
 from upkeep.rollout.analysis.labels import JournalLabels
 from upkeep.rollout.analysis.sources import PrometheusSource
+from upkeep.rollout.approval import by_request
 from upkeep.rollout.controller import Model
 from upkeep.rollout.events import Event, poster
+from upkeep.rollout.pull_request import asker
 from upkeep.rollout.release import open_repository
 from upkeep.serving.cluster import Cluster
 from upkeep.serving.connect import open_cluster, open_counters
@@ -89,6 +91,7 @@ def connect(
             labels=JournalLabels(registry) if spec.monitoring.labels or spec.rollout.margin.predictions else None,
             versions=Registered(registry),
             post=poster(environ),
+            ask=asker(spec, environ) if by_request(spec) else None,
             note=noter(spec, cluster),
         )
 

@@ -27,16 +27,18 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from upkeep import records
-from upkeep.errors import ConflictError, InputError, OutsideError, UpkeepError, Where
+from upkeep.errors import AccessError, ConflictError, InputError, OutsideError, UpkeepError, Where
 from upkeep.rollout import events
 from upkeep.rollout.analysis import ledger as ledgers
-from upkeep.rollout.analysis.ledger import Intent, Labels, Ledger, News
+from upkeep.rollout.analysis.ledger import Intent, Labels, Ledger, News, Proposed
 from upkeep.rollout.analysis.result import Analysis
+from upkeep.rollout.approval import BACK, approved, branch_of, by_request, same_move
 from upkeep.rollout.decide import Decision, decide
 from upkeep.rollout.edit import read_edit
 from upkeep.rollout.git import Commit, Repository, Tree
 from upkeep.rollout.observation import Edit, Observation
 from upkeep.rollout.plan import plan_of
+from upkeep.rollout.pull_request import Ask, Request
 from upkeep.rollout.release import (
     Released,
     changes_of,
@@ -99,6 +101,8 @@ class Model:
     """None: no labels come."""
     versions: Versions
     post: events.Post
+    ask: Ask | None = None
+    """Opens pull requests; None: people open theirs."""
     note: Callable[[events.Event], None] | None = None
     """Writes an event where the cluster keeps what happens to its objects; None: it keeps nothing."""
 
@@ -349,6 +353,8 @@ class _Look:
             if tree.commit not in heads:
                 heads = (*heads, tree.commit or "")[-HEADS:]
             ledger = replace(ledger, heads=heads)
+            if ledger.proposed is not None and ledger.proposed.state == state:
+                ledger = replace(ledger, proposed=None, intent=None)  # it was merged
             if ledger.intent is None:
                 ledger = replace(ledger, state=state, commit=commit)
         self.ledger = ledger
@@ -357,8 +363,10 @@ class _Look:
     def _known(self, state: State) -> bool:
         """Whether the ledger says that this is what Upkeep itself put there, or was about to."""
         ledger = self.ledger
-        return ledger is not None and (
-            ledger.state == state or (ledger.intent is not None and ledger.intent.state == state)
+        return ledger is not None and state in (
+            ledger.state,
+            ledger.intent.state if ledger.intent else None,
+            ledger.proposed.state if ledger.proposed else None,
         )
 
     def _stored(self, rollout: str) -> Ledger | None:
@@ -510,6 +518,7 @@ class _Look:
             if decision.refresh:
                 yield self._refresh()
             yield from self._tell(news, git.state, git.commit)
+            yield from self._approvals(git, observation)
         if decision.release:
             yield self._try("release", lambda: self.model.cluster.release(self.spec))
 
@@ -524,13 +533,64 @@ class _Look:
         spec, store = self.spec, self.model.store
         before, after = git.state, decision.state
         ledger = self.the_ledger()
+        back = by_request(spec) and after.phase in BACK
+        waits = ledger.proposed if back else None
+        if waits is not None and waits.commit and same_move(waits.state, after):
+            # the branch's rules refused it: it waits for a merge, and the brake holds
+            self.troubles["commit"] = waits_for_merge(waits)
+            yield from self._request(git, waits)
+            return
         verdict = decision.evidence.verdict if decision.evidence else "none"
+        number, key, data, digest = self._evidence(git, after, verdict, observation, snapshot)
+        forward = not (after.weight < before.weight or after.phase in ("rolling_back", "rolled_back"))
+        yield self._stored_by("evidence", lambda: _create(store, key, data), must=forward)
+        after = replace(after, evidence=None if self.unstored else digest)
+        message = commit_message(
+            subject_of(before, after),
+            [
+                after.reason,
+                *(decision.evidence.reasons if decision.evidence else ()),
+                *([f"the evidence could not be stored: {self.troubles['store']}"] if self.unstored else []),
+            ],
+            self._trailers(after, verdict, after.evidence or "none")
+            | {"Upkeep-Version": (after.canary or before.canary or after.champion).version},
+        )
+        intent = Intent(state=after, base=git.tree.commit or "", news=news)
+        yield self.store_ledger("intent", replace(ledger, intent=intent, records=number), must=forward)
+        changes = changes_of(spec, git.files, after, self._served(git, after))
+        done: list[str] = []
+
+        def commit() -> None:
+            try:
+                pushed = self.model.repository.commit_and_push(
+                    spec.rollout.branch, git.tree.commit, changes, message, self.now
+                )
+            except AccessError as error:
+                if not back:
+                    raise
+                self._trouble("commit", error)
+            else:
+                done.append(pushed)
+
+        yield Effect("commit", commit)
+        if not done:
+            self.ledger = replace(self.the_ledger(), intent=None)
+            yield from self._propose(git, after, changes, message)
+            return
+        self.commit, self.after = done[0], after
+        yield from self._follow_up(intent, done[0])
+
+    def _evidence(
+        self, git: _Git, after: State, verdict: str, observation: Observation, snapshot: Snapshot | None
+    ) -> tuple[int, str, bytes, str]:
+        """What a change is decided on: its number, key, bytes and digest."""
+        number = self.the_ledger().records + 1
         evidence = Evidence(
-            model=spec.name,
+            model=self.spec.name,
             rollout=after.rollout,
-            number=ledger.records + 1,
+            number=number,
             at=moment(self.now),
-            before=before,
+            before=git.state,
             after=after,
             reason=after.reason,
             verdict=verdict,
@@ -544,40 +604,85 @@ class _Look:
         )
         data = records.to_json(evidence)
         digest = records.digest(data)
-        key = evidence_key(spec.name, after.rollout, evidence.number, digest)
-        forward = not (after.weight < before.weight or after.phase in ("rolling_back", "rolled_back"))
-        yield self._stored_by("evidence", lambda: _create(store, key, data), must=forward)
-        after = replace(after, evidence=None if self.unstored else digest)
-        message = commit_message(
-            subject_of(before, after),
-            [
-                after.reason,
-                *(decision.evidence.reasons if decision.evidence else ()),
-                *([f"the evidence could not be stored: {self.troubles['store']}"] if self.unstored else []),
-            ],
-            {
-                "Upkeep-Model": spec.name,
-                "Upkeep-Rollout": after.rollout or "none",
-                "Upkeep-Version": (after.canary or before.canary or after.champion).version,
-                "Upkeep-Step": f"{after.phase}, step {after.step} of {len(spec.rollout.steps)}, {after.weight} %",
-                "Upkeep-Verdict": verdict,
-                "Upkeep-Evidence": after.evidence or "none",
-            },
-        )
-        intent = Intent(state=after, base=git.tree.commit or "", news=news)
-        yield self.store_ledger("intent", replace(ledger, intent=intent, records=evidence.number), must=forward)
-        changes = changes_of(spec, git.files, after, self._served(git, after))
-        done: list[str] = []
+        return number, evidence_key(self.spec.name, after.rollout, number, digest), data, digest
 
-        def commit() -> None:
-            pushed = self.model.repository.commit_and_push(
-                spec.rollout.branch, git.tree.commit, changes, message, self.now
+    def _approvals(self, git: _Git, observation: Observation) -> Iterator[Effect]:
+        """Offer the next step for a merge where a person's word is waited for; take away what is no longer to be."""
+        if git.edit is not None:
+            return
+        spec, proposed = self.spec, self.the_ledger().proposed
+        after = approved(spec, git.state, observation, self.now)
+        if proposed is not None and (after is None or not same_move(proposed.state, after)):
+            gone = proposed.branch
+            yield self._try("withdraw", lambda: self.model.repository.remove_branch(gone))
+            yield self.store_ledger("withdrawn", replace(self.the_ledger(), proposed=None))
+            proposed = None
+        if after is None:
+            return
+        if proposed is not None and proposed.commit:
+            yield from self._request(git, proposed)
+            return
+        analysis = observation.analysis if git.state.weight else observation.shadow
+        verdict = analysis.verdict if analysis else "none"
+        if proposed is not None:
+            after = proposed.state  # begun before: the very same
+        else:
+            number, key, data, digest = self._evidence(git, after, verdict, observation, None)
+            store = self.model.store
+            yield self._stored_by("evidence", lambda: _create(store, key, data), must=True)
+            after = replace(after, evidence=digest)
+            self.ledger = replace(self.the_ledger(), records=number)
+        lines = [after.reason, *(analysis.reasons if analysis else ())]
+        cited = self._trailers(after, verdict, after.evidence or "none")
+        message = commit_message(subject_of(git.state, after), lines, cited)
+        yield from self._propose(git, after, changes_of(spec, git.files, after, self._served(git, after)), message)
+
+    def _propose(self, git: _Git, after: State, changes: Mapping[str, bytes | None], message: str) -> Iterator[Effect]:
+        """Push a step to a branch of its own, and open a pull request of it."""
+        base = git.tree.commit or ""
+        proposed = Proposed(branch=branch_of(after), state=after)
+        back = after.phase in BACK
+        # first: whoever merges it, the next look must know it
+        yield self.store_ledger("proposal", replace(self.the_ledger(), proposed=proposed), must=not back)
+        made: list[str] = []
+
+        def push() -> None:
+            when = datetime.fromisoformat(after.since) if after.since else self.now
+            made.append(self.model.repository.push_aside(proposed.branch, base, changes, message, when))
+
+        yield Effect("branch", push)
+        proposed = replace(proposed, commit=made[0])
+        yield self.store_ledger("proposed", replace(self.the_ledger(), proposed=proposed), must=not back)
+        yield from self._request(git, proposed, message)
+
+    def _request(self, git: _Git, proposed: Proposed, message: str = "") -> Iterator[Effect]:
+        """Open its pull request, where it is not open yet, and tell people that it waits for them."""
+        ask = self.model.ask
+        if ask is not None and not proposed.url:
+            subject, _, body = (message or subject_of(git.state, proposed.state)).partition("\n")
+            request = Request(
+                branch=proposed.branch, into=self.spec.rollout.branch, title=subject, body=body.strip() or subject
             )
-            done.append(pushed)
+            found: list[str] = []
+            yield self._try("request", lambda: found.append(ask(request)))
+            if found:
+                proposed = replace(proposed, url=found[0])
+                yield self.store_ledger("requested", replace(self.the_ledger(), proposed=proposed), must=False)
+        back = proposed.state.phase in BACK
+        news = News(
+            kind="problem" if back else "held", message=waits_for_merge(proposed), key=f"merge/{proposed.branch}"
+        )
+        yield from self._tell((news,), git.state, git.commit)
 
-        yield Effect("commit", commit)
-        self.commit, self.after = done[0], after
-        yield from self._follow_up(intent, done[0])
+    def _trailers(self, after: State, verdict: str, evidence: str) -> dict[str, str]:
+        return {
+            "Upkeep-Model": self.spec.name,
+            "Upkeep-Rollout": after.rollout or "none",
+            "Upkeep-Version": (after.canary or after.champion).version,
+            "Upkeep-Step": f"{after.phase}, step {after.step} of {len(self.spec.rollout.steps)}, {after.weight} %",
+            "Upkeep-Verdict": verdict,
+            "Upkeep-Evidence": evidence,
+        }
 
     def _served(self, git: _Git, after: State) -> dict[str, ServedVersion]:
         names = [after.champion.version, *([after.canary.version] if after.canary else [])]
@@ -638,6 +743,9 @@ class _Look:
         if state is not None and decision is not None:
             waiting = f"it waits for {decision.waits_for}" if decision.waits_for else ""
             message = state.reason if moved or not waiting else waiting
+            proposed = self.ledger.proposed if self.ledger else None
+            if proposed is not None and not moved:
+                message = waits_for_merge(proposed)
         return Told(
             model=self.spec.name,
             at=self.now,
@@ -665,6 +773,8 @@ def subject_of(before: State, after: State) -> str:
     """The commit's first line."""
     model, canary = after.model, (after.canary or before.canary)
     version = canary.version if canary else after.champion.version
+    if before.since is None and (before.phase, before.weight) == (after.phase, after.weight):
+        return f"{model}: the time of {version} at {after.weight} % begins"
     words = {
         "shadow": f"compare {version} in pairs, at 0 %",
         "step": f"{version} to {after.weight} %",
@@ -678,6 +788,17 @@ def subject_of(before: State, after: State) -> str:
         "pending": f"{version} waits at {after.weight} %",
     }
     return f"{model}: {words.get(after.phase, after.phase)}"
+
+
+def waits_for_merge(proposed: Proposed) -> str:
+    """What is on its branch, and what its merge does: one plain sentence."""
+    after, where = proposed.state, proposed.url or f"the branch {proposed.branch}"
+    if after.phase == "rolling_back":
+        return f"the rules of main refuse to take the canary back: merge {where} now; live weights are forced meanwhile"
+    if after.phase == "rolled_back":
+        return f"the rules of main refuse to remove the canary, which has no traffic: merge {where}"
+    name = after.canary.version if after.canary else after.champion.version
+    return f"{name} gets {after.weight} % when {where} is merged"
 
 
 def _by_others(before: State | None, after: State) -> tuple[News, ...]:

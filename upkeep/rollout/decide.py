@@ -276,7 +276,8 @@ def _edited(look: _Look) -> Decision | None:
 
 def _clock(look: _Look) -> Decision | None:
     if look.wrong_clock:
-        return Decision(state=replace(look.state, since=moment(look.now)), waits_for="the clock, which went back")
+        why = "the clock, which went back" if look.since else "its time to begin"
+        return Decision(state=replace(look.state, since=moment(look.now)), waits_for=why)
     return None
 
 

@@ -294,6 +294,14 @@ def _readable(check: str, uri: str, settings: ObjectStore) -> Finding:
 
 
 def _people(patient: _Patient) -> Iterator[Finding]:
+    asks = patient.spec.rollout.pull_request
+    if asks.host and not patient.environ.get(asks.token_env):
+        yield Finding(
+            check="approval",
+            state="problem",
+            text="the token that opens pull requests is not set: branches would be pushed, and nobody asked",
+            fix=f"set {asks.token_env} where the controller runs",
+        )
     for webhook in patient.spec.rollout.webhooks:
         if webhook.secret_env and not patient.environ.get(webhook.secret_env):
             yield Finding(

@@ -83,6 +83,17 @@ class Repository(Protocol):
         """
         ...
 
+    def push_aside(
+        self, branch: str, base: str, changes: Mapping[str, bytes | None], message: str, when: datetime
+    ) -> str:
+        """Put a commit with ``changes`` on top of ``base``, and let ``branch``, which is Upkeep's own, stand there,
+        wherever it stood; the commit's id."""
+        ...
+
+    def remove_branch(self, branch: str) -> None:
+        """Remove a branch of Upkeep's own; one that is not there is no error."""
+        ...
+
     def check_push(self, branch: str, base: str | None, when: datetime) -> None:
         """Whether a commit on top of ``base`` would be let in, without sending it. A hook of the host's may still
         refuse the real one."""
@@ -163,7 +174,17 @@ class GitRepository:
         if self._fetch(branch, *(["--unshallow"] if shallow else [])) is None:
             return
         form = "%H%x00%ct%x00%an <%ae>%x00%s%x00%(trailers:only,unfold)%x00"
-        log = ("log", "-z", "--no-show-signature", "--no-color", f"--format=tformat:{form}", _here(branch), "--")
+        # of a merged pull request the merge counts, and its time: until then nothing of it served
+        log = (
+            "log",
+            "--first-parent",
+            "-z",
+            "--no-show-signature",
+            "--no-color",
+            f"--format=tformat:{form}",
+            _here(branch),
+            "--",
+        )
         out = self._git(*log, *([folder] if folder else []))
         fields = out.decode(errors="replace").split("\0")
         # -z ends each entry with a NUL of its own, after the five that end its fields.
@@ -248,6 +269,20 @@ class GitRepository:
         commit = self._commit(base, changes, message, when)
         self._push(branch, base, commit)
         return commit
+
+    def push_aside(
+        self, branch: str, base: str, changes: Mapping[str, bytes | None], message: str, when: datetime
+    ) -> str:
+        commit = self._commit(base, changes, message, when)
+        stands = self.head(branch)
+        if stands != commit:
+            self._push(branch, stands, commit)
+        return commit
+
+    def remove_branch(self, branch: str) -> None:
+        stands = self.head(branch)
+        if stands is not None:
+            self._push(branch, stands, "")
 
     def check_push(self, branch: str, base: str | None, when: datetime) -> None:
         self._push(branch, base, self._commit(base, {}, "a push that is not carried out\n", when), "--dry-run")

@@ -21,6 +21,7 @@ from upkeep.spec.model import ModelSpec
 TROUBLES = (
     "brake",
     "cluster",
+    "commit",
     "counters",
     "events",
     "labels",
@@ -28,8 +29,10 @@ TROUBLES = (
     "refresh",
     "registry",
     "release",
+    "request",
     "store",
     "webhook",
+    "withdraw",
 )
 """Kinds of what a look may not be able to read or do."""
 UPDATES_EVERY = timedelta(minutes=5)

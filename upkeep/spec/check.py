@@ -944,6 +944,19 @@ def _rollout_people(c: _Context) -> Iterator[Problem]:
                 "approve",
                 index,
             )
+    by_request = rollout.approve_by == "pull_request"
+    if by_request and not rollout.approve:
+        yield c.error("no weight waits for an approval", "name some in `rollout.approve`", "rollout", "approve_by")
+    if by_request and not rollout.brake:
+        yield c.error(
+            "where the branch is protected a roll-back waits for a merge, and until then only the brake helps",
+            "leave `brake` on",
+            *("rollout", "brake"),
+        )
+    if rollout.pull_request.host and not by_request:
+        yield c.error(
+            "no pull request is ever made", "write `approve_by: pull_request`", *("rollout", "pull_request", "host")
+        )
     for index, window in enumerate(rollout.windows):
         path = ("rollout", "windows", index)
         if window.zone not in available_timezones():

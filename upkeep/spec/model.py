@@ -877,6 +877,19 @@ class Webhook:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PullRequest:
+    """Who opens the pull requests of ``approve_by: pull_request``."""
+
+    __pydantic_config__ = EDGE
+    host: Literal["", "github", "gitlab"] = ""
+    """Where the repository is, for Upkeep to open them there. Empty: the branch is pushed, and people open theirs."""
+    api: Annotated[str, Field(pattern=r"^(https?://[^\s/]+[^\s]*)?$")] = ""
+    """The address of its REST API. Default: that of the repository's host."""
+    token_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "UPKEEP_GIT_TOKEN"
+    """The environment variable with the token that may open them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rollout:
     """How a challenger gets the traffic."""
 
@@ -917,6 +930,11 @@ class Rollout:
     approve: tuple[Share, ...] = ()
     """Weights that are left only when a person says so: some of ``steps``; 0 asks before
     the first step."""
+    approve_by: Literal["command", "pull_request"] = "command"
+    """How a person says so: by ``upkeep rollout resume``; or by merging a branch that holds the next step, too. What
+    takes a canary back is committed at once all the same."""
+    pull_request: PullRequest = PullRequest()
+    """Who opens them."""
     windows: tuple[Window, ...] = ()
     """When traffic may move forward; none: always."""
     freeze: bool = False

@@ -15,7 +15,7 @@ from upkeep.errors import AccessError
 from upkeep.rollout.doctor import examine
 from upkeep.rollout.finding import Finding
 from upkeep.serving.cluster import Facts
-from upkeep.spec.model import ModelSpec, Webhook
+from upkeep.spec.model import ModelSpec, PullRequest, Webhook
 from upkeep.store import open_store
 
 
@@ -137,6 +137,15 @@ def test_a_webhook_without_its_key(world: World) -> None:
     assert (finding.state, "HOOK_KEY" in finding.fix) == ("problem", True)
     known = examine(replace(world.model, spec=spec), world.now, {"HOOK_KEY": "k"})
     assert "webhook" not in {each.check for each in known}
+
+
+def test_pull_requests_without_their_token(world: World) -> None:
+    asks = PullRequest(host="github", token_env="REVIEWS")
+    spec = replace(world.spec, rollout=replace(world.spec.rollout, pull_request=asks))
+    (finding,) = found(world, spec=spec)["approval"]
+    assert (finding.state, "REVIEWS" in finding.fix) == ("problem", True)
+    known = examine(replace(world.model, spec=spec), world.now, {"REVIEWS": "t"})
+    assert "approval" not in {each.check for each in known}
 
 
 def test_a_right_clock(world: World) -> None:

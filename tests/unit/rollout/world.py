@@ -33,6 +33,10 @@ class Git:
     url: str = "memory"
     before_push: Callable[[], None] = lambda: None
     pushes: int = 0
+    branches: dict[str, dict[str, bytes | None]] = field(default_factory=dict)
+    """Branch → what its commit changes of the files of its base."""
+    messages: dict[str, str] = field(default_factory=dict)
+    bases: dict[str, dict[str, bytes | None]] = field(default_factory=dict)
 
     def read(self, branch: str, folder: str = "") -> Tree:
         if not self.commits:
@@ -64,6 +68,24 @@ class Git:
             Commit(id=identity, when=when, author=author, subject=subject, trailers=trailers, files=files)
         )
         return identity
+
+    def push_aside(
+        self, branch: str, base: str, changes: Mapping[str, bytes | None], message: str, when: datetime
+    ) -> str:
+        (stood,) = [each.files for each in self.commits if each.id == base]
+        self.branches[branch], self.messages[branch] = dict(changes), message
+        self.bases[branch] = {path: stood.get(path) for path in changes}
+        return f"aside of {base}"
+
+    def remove_branch(self, branch: str) -> None:
+        self.branches.pop(branch, None)
+
+    def merge(self, branch: str, when: datetime) -> str:
+        """A person merges it; it is gone then. Raises :class:`ConflictError` where main changed the same files."""
+        now = self.commits[-1].files
+        if any(now.get(path) != content for path, content in self.bases[branch].items()):
+            raise ConflictError("it cannot be merged")
+        return self.add(self.branches.pop(branch), f"Merge {branch}\n", when, "Ann <ann@example.com>")
 
     def check_push(self, branch: str, base: str | None, when: datetime) -> None:
         self.before_push()

@@ -194,6 +194,19 @@ class Intent:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Proposed:
+    """A step on a branch of its own, for a person to merge."""
+
+    branch: str
+    state: State
+    """What the merge makes of the model's folder."""
+    commit: str = ""
+    """On the branch; empty: it may not be there yet."""
+    url: str = ""
+    """The pull request's page; empty: it is not open yet, or people open theirs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ledger:
     model: str
     rollout: str
@@ -209,6 +222,8 @@ class Ledger:
     heads: tuple[str, ...] = ()
     """Newest commits of the repository since then: a cluster that applied one of them applied the state."""
     intent: Intent | None = None
+    proposed: Proposed | None = None
+    """What waits for a merge."""
     told: tuple[str, ...] = ()
     """Keys of news that was told."""
     records: int = 0
