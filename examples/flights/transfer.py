@@ -119,7 +119,8 @@ def gain(samples: Sequence[Rows], baseline: str, seed: int = 0) -> Interval:
         np.concatenate([difference(rows, part[:, days]) for part in np.array_split(drawn, 20)]) for rows in samples
     ]
     values = (np.stack(by_sample, axis=1) * chosen).sum(axis=1) / len(samples)
-    tail = widened_tail(CONFIDENCE, min(count, len(samples)) - 1)
+    drawings = min(count, len(samples)) if len(samples) > 1 else count  # one sample cannot tell how samples differ
+    tail = widened_tail(CONFIDENCE, drawings - 1)
     low, high = np.quantile(values, (tail, 1 - tail))
     return Interval(estimate=float(estimate), low=float(low), high=float(high))
 

@@ -45,6 +45,11 @@ def test_the_verdict_follows_the_interval(by: float, says: str) -> None:
     assert says in transfer.verdict(samples, "nothing")
 
 
+def test_one_sample_counts_days_alone() -> None:
+    alone = transfer.gain([rows(0, transfer=1.5, nothing=1.0)], "nothing")
+    assert 0 < alone.low < alone.estimate < alone.high < 0.3
+
+
 def test_the_table_has_a_line_a_sample_and_one_of_all() -> None:
     samples = [rows(seed, transfer=1.5, base=1.2, open=1.4, nothing=1.0) for seed in range(3)]
     lines = transfer.table_of(samples, ["base", "transfer", "open", "nothing"])
