@@ -369,7 +369,13 @@ def _privacy(c: _Context) -> Iterator[Problem]:
             )
     if privacy.hash:
         value = c.environ.get(privacy.key, "")
-        if not value:
+        if not value and any(privacy.key in secret.env for secret in c.spec.kubeflow.secrets):
+            yield c.warning(
+                f"only steps on Kubeflow have {privacy.key}, the key of the keyed hash: nothing here can read the data",
+                f"to run an update here too, set {privacy.key} to the same key",
+                *("data", "privacy", "hash"),
+            )
+        elif not value:
             yield c.error(
                 f"the environment has no {privacy.key}, the key of the keyed hash",
                 f"set it, for example `export {privacy.key}=$(openssl rand -hex 32)`, and keep it: "

@@ -45,7 +45,7 @@ def call(
     document["monitoring"] = {"update_when": {"schedule": "0 3 * * *"}}
     path = tmp_path / "upkeep.yaml"
     path.write_text(yaml.safe_dump(document))
-    monkeypatch.setenv("UPKEEP_PRIVACY_KEY", "k" * 32)
+    monkeypatch.delenv("UPKEEP_PRIVACY_KEY", raising=False)  # pods get it from a Secret
     monkeypatch.delenv("UPKEEP_KUBE_CONTEXT", raising=False)
     monkeypatch.setattr(submit, "open_store", lambda *_: store)
     monkeypatch.setattr(submit, "EVERY", 0.01)

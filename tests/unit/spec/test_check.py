@@ -276,6 +276,13 @@ def test_what_runs_on_kubeflow_is_held_to_its_rules(kubeflow: dict[str, Any], fi
     assert message in problems[0].message
 
 
+def test_a_hashing_key_that_only_kubeflow_has_lets_submit_go_on() -> None:
+    secrets = [{"name": "privacy", "env": {"UPKEEP_PRIVACY_KEY": "key"}}]
+    (problem,) = found(spec(data={"privacy": {"hash": ["carrier"]}}, kubeflow={"secrets": secrets}))
+    assert (problem.severity, problem.where.field) == ("warning", "data.privacy.hash")
+    assert "only steps on Kubeflow have UPKEEP_PRIVACY_KEY" in problem.message
+
+
 def test_a_hashing_key_that_reaches_no_step_is_told() -> None:
     privacy = {"privacy": {"hash": ["tail"]}}
     kubeflow = {"secrets": [{"name": "store", "env": {"AWS_ACCESS_KEY_ID": "id"}}]}
