@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ from upkeep.serving.kubernetes.api import Api
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"})
 _CONTAINER = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 _NODE = "workflows.argoproj.io/node-name"
+_EXECUTOR = re.compile(r"\.executor(\(\d+\))?$")
+"""How the name of a step's own pod ends; tried again, with the try's number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ def trouble_of(pod: Mapping[str, Any]) -> Sequence[Trouble]:
     """What a pod's status says is wrong with it: one thing, the most telling, or nothing."""
     status, name = pod.get("status") or {}, pod["metadata"]["name"]
     node = str((pod["metadata"].get("annotations") or {}).get(_NODE, ""))
-    task = node.removesuffix(".executor").rpartition(".")[2] if node else ""
+    task = _EXECUTOR.sub("", node).rpartition(".")[2]
 
     def trouble(message: str, fix: str, *, ends: bool) -> list[Trouble]:
         return [Trouble(pod=name, task=task, message=message, fix=fix, ends=ends)]

@@ -29,7 +29,7 @@ from upkeep.serving.kubernetes.client import open_api
 from upkeep.spec.check import STEPS
 from upkeep.spec.load import canonical
 from upkeep.spec.model import FineTune, ModelSpec
-from upkeep.store import open_store
+from upkeep.store import MissingObject, open_store
 from upkeep.training.order import training_order
 from upkeep.update.failure import StepError, failure_of, leave, step_error
 from upkeep.update.record import UpdateRecord
@@ -216,9 +216,7 @@ def _under_way(holder: str, what: str, *, on_kubeflow: bool) -> ConflictError:
 def free(registry: Registry, run: str, reason: str) -> None:
     """End the lock where ``run`` holds it: nobody does it for a run that was killed."""
     with contextlib.suppress(OutsideError):  # it ends by its time, too
-        held = registry.holder()
-        if held is not None and held.holder == run:
-            registry.unlock(reason)
+        registry.unlock(reason, holder=run)
 
 
 def experiment_name(spec: ModelSpec) -> str:
@@ -276,7 +274,15 @@ def follow(spec: ModelSpec, place: Place, run: str) -> UpdateRecord:
 
 def _record(registry: Registry, run: str) -> UpdateRecord:
     name = "record.json"
-    return records.from_json(UpdateRecord, registry.get_update(run, name), source=f"updates/{run}/{name}")
+    try:
+        data = registry.get_update(run, name)
+    except MissingObject as error:
+        raise InputError(
+            f"the run {run} ended well, and left no record of an update of {registry.model} in this store",
+            where=Where(file=registry.store.uri),
+            fix="see whether it is a run of this model, and of this store",
+        ) from error
+    return records.from_json(UpdateRecord, data, source=f"updates/{run}/{name}")
 
 
 @dataclass

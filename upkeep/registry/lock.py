@@ -308,14 +308,14 @@ def take_part(
             lease.give_back()
 
 
-def unlock(store: Store, prefix: str, reason: str) -> Epoch | None:
-    """End whoever's epoch is the newest; who held it, or None: nobody did.
+def unlock(store: Store, prefix: str, reason: str, *, holder: str = "") -> Epoch | None:
+    """End whoever's epoch is the newest (``holder``: only that one's); who held it, or None: nobody did.
 
     A holder that is alive renews no more and is told at its next :meth:`Lease.check`.
     """
     for _ in range(ATTEMPTS):
         newest, held = holder_of(store, prefix)
-        if held is None:
+        if held is None or (holder and held.holder != holder):
             return None
         store.create(_released(prefix, newest), records.to_json(Release(epoch=held, broken=reason)))
         if newest_epoch(store, prefix) == (newest, True):

@@ -398,9 +398,12 @@ class Registry:
         """Who holds the lock, or None; its time may be past."""
         return lock.holder_of(self.store, self._key(f"lock/{of}"))[1]
 
-    def unlock(self, reason: str, *, of: str = UPDATE) -> Epoch | None:
-        """End the lock, whoever holds it; who did, or None: it was free. See :func:`upkeep.registry.lock.unlock`."""
-        return lock.unlock(self.store, self._key(f"lock/{of}"), reason)
+    def unlock(self, reason: str, *, of: str = UPDATE, holder: str = "") -> Epoch | None:
+        """End the lock, whoever holds it (or only ``holder``); who did, or None: it was free.
+
+        See :func:`upkeep.registry.lock.unlock`.
+        """
+        return lock.unlock(self.store, self._key(f"lock/{of}"), reason, holder=holder)
 
     def sweep(self, now: datetime, grace: timedelta, *, dry_run: bool = False) -> tuple[str, ...]:
         """Delete what nothing names and what has not been touched for the grace time; the keys, in order.

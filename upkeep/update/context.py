@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 from upkeep import records
-from upkeep.errors import IntegrityError, Where
+from upkeep.errors import IntegrityError, OutsideError, Where
 from upkeep.registry.registry import Registry
 from upkeep.spec.load import from_canonical
 from upkeep.spec.model import ModelSpec
@@ -95,6 +95,11 @@ def step(function: Callable[..., R]) -> Callable[..., R]:
         update = os.environ.get(UPDATE_VARIABLE) or os.environ.get(RUN_VARIABLE, "")
         context = None
         try:
+            if not update and RUN_VARIABLE in os.environ:
+                raise OutsideError(
+                    "this pod does not know which run it belongs to: its label `pipeline/runid` is missing",
+                    fix="see whether something on the cluster takes labels off pods; Kubeflow Pipelines sets it",
+                )
             context = open_context(spec=spec, spec_digest=spec_digest, step=function.__name__, update=update)
             with _turn(context):
                 return function(context, **inputs)

@@ -102,6 +102,12 @@ def test_what_is_no_trouble_of_the_pod(status: dict[str, Any]) -> None:
     assert trouble_of(pod(status)) == []
 
 
+def test_a_step_that_was_tried_again() -> None:
+    again = pod({"containerStatuses": [container(OOM)]})
+    again["metadata"]["annotations"]["workflows.argoproj.io/node-name"] += "(1)"
+    assert trouble_of(again)[0].task == "train-2"
+
+
 def test_a_pod_that_nobody_annotated() -> None:
     bare = pod({"containerStatuses": [container(OOM)]})
     del bare["metadata"]["annotations"]

@@ -300,6 +300,13 @@ def test_a_run_that_is_not_there(world: World) -> None:
         follow(world.spec, world.place, "0b1c62ab-6b5a-4f2b-9a39-3a3f0f0f4d11")
 
 
+def test_another_models_run(world: World) -> None:
+    started = start(world.spec, world.place)
+    world.server.set_state(started.run, "SUCCEEDED")
+    with pytest.raises(InputError, match="left no record of an update of delays in this store"):
+        follow(world.spec, world.place, started.run)
+
+
 @pytest.mark.parametrize("status", [200, 302])
 def test_a_log_in_page(world: World, status: int) -> None:
     world.server.fail("", status, times=9, message="<html>log in</html>", headers={"Location": "/login"})

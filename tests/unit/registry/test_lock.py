@@ -466,6 +466,15 @@ def test_a_step_that_failed_keeps_it_for_another_try_only(store: Store, clock: C
     step(store, clock, "run-2", first=True)
 
 
+def test_only_the_one_who_is_meant_is_ended(store: Store, clock: Clock) -> None:
+    step(store, clock, "run-2", first=True)
+    assert unlock(store, "l", "run-1 ended", holder="run-1") is None
+    step(store, clock, "run-2")
+    ended = unlock(store, "l", "run-2 ended", holder="run-2")
+    assert ended is not None
+    step(store, clock, "run-3", first=True)
+
+
 def test_a_run_whose_lock_was_ended_by_hand_stops(store: Store, clock: Clock) -> None:
     step(store, clock, "run-1", first=True)
     unlock(store, "l", "stuck")

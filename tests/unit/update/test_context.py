@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.data import make
 from upkeep import records
-from upkeep.errors import ConflictError, DataError
+from upkeep.errors import ConflictError, DataError, OutsideError
 from upkeep.registry.registry import Registry
 from upkeep.spec.load import canonical
 from upkeep.spec.model import ModelSpec
@@ -82,6 +82,13 @@ def test_a_step_that_kfp_may_cache_leaves_its_failure_too(cluster: Cluster) -> N
     assert "nothing but nulls" in record.verdict.summary
     assert cluster.registry.get_update("run-1", "page.html")
     assert cluster.registry.get_update("run-1", "summary.md").startswith(b"### ")
+
+
+def test_a_pod_without_its_runs_id_does_nothing(cluster: Cluster) -> None:
+    """Without it nobody would hold the lock, and what the step leaves would lie nowhere."""
+    with pytest.raises(OutsideError, match="its label `pipeline/runid` is missing"):
+        cluster.pod("", "collect", lambda _: pytest.fail("it ran"))
+    assert cluster.holder() == ""
 
 
 def test_a_run_on_this_machine_holds_the_lock_itself(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
