@@ -785,6 +785,13 @@ def _base(c: _Context, candidate: FineTune, path: tuple[str | int, ...]) -> Iter
         yield c.error(f"{why}, so there is nothing to pin", "remove `digest`", *path, "digest")
     elif candidate.digest and not re.fullmatch(r"[0-9a-f]{64}", candidate.digest):
         yield c.error("this is no SHA-256 digest", "write its 64 hexadecimal digits", *path, "digest")
+    if candidate.new_features == "add" and not base:
+        yield c.error(
+            "a network from nothing takes every column",
+            "remove `new_features`, or name a `base`",
+            *path,
+            "new_features",
+        )
     if pinned and candidate.network is not None:
         yield c.error(
             "there is a base, so no network from nothing is built", "remove `network`, or `base`", *path, "network"

@@ -173,6 +173,7 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("train twice", network(base="champion", train={"last": 1, "lora": {}}), "candidates[0].train", "different things"),
     ("frozen start", network(train={"last": 1}), "candidates[0].train", "must learn whole"),
     ("unfreeze adapters", network(base="champion", train={"lora": {}}, unfreeze=2), "candidates[0].unfreeze", "nothing to unfreeze"),
+    ("added to nothing", network(new_features="add"), "candidates[0].new_features", "takes every column"),
     ("delta of everything", network(base="champion", keep="delta"), "candidates[0].keep", "everything learns"),
     ("adam's momentum", network(optimizer={"momentum": 0.9}), "candidates[0].optimizer.momentum", "no momentum"),
     ("network's search", network(search={"space": {"optimizer.rat": {"low": 0.1, "high": 1.0}}}), "candidates[0].search.space.optimizer.rat", "nothing that a network"),
