@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import select
+import signal
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,11 +24,13 @@ import pytest
 from tests.cluster import test_builtin as builtin
 from tests.cluster.conftest import Place
 from tests.cluster.rollout_world import Killed, RolloutWorld
+from tests.cluster.test_pod import SPEC, answer, free_port
+from tests.e2e.cluster_make import wait_for
 from tests.kube_api import running_api_server
 from upkeep.errors import OutsideError
 from upkeep.serving.kubernetes.api import Api, GoneError
 from upkeep.serving.kubernetes.cluster import KubernetesCluster
-from upkeep.serving.kubernetes.paths import SERVICES, path
+from upkeep.serving.kubernetes.paths import LEASES, SERVICES, path
 
 pytestmark = pytest.mark.slow
 
@@ -143,6 +150,51 @@ def test_leases_and_elections_as_a_real_storage_keeps_them(world: RolloutWorld) 
         builtin.test_elections_of_three_with_one_that_dies_and_one_that_goes,
     ):
         law(place, f"lease-{uuid4().hex[:8]}")
+
+
+def test_of_two_pods_one_leads_and_the_other_takes_over_when_it_ends(
+    world: RolloutWorld, kubeconfig: Path, tmp_path: Path
+) -> None:
+    """The very commands of the Deployment, each a process."""
+    if world.namespace.endswith("flux"):
+        return  # once is enough: no syncer has a part in it
+    world.make_kind("coordination.k8s.io", "v1", "leases", "Lease")
+    (tmp_path / "upkeep.yaml").write_text(f"{SPEC}\nmonitoring: {{prometheus: 'http://127.0.0.1:1'}}\n")
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONWARNINGS": "error"}
+    environ |= {"KUBECONFIG": str(kubeconfig), "UPKEEP_KUBE_CONTEXT": "local"}
+    command = [sys.executable, "-c", "from upkeep.cli import main; main()", "rollout", "watch", "--log", "json"]
+    command += ["--lease", "upkeep-system/upkeep-controller", "--metrics-port"]
+    ports = [free_port(), free_port()]
+    where = path(LEASES, "upkeep-system", "upkeep-controller")
+    with ExitStack() as stack:
+        pods = []
+        for port in ports:
+            log = stack.enter_context((tmp_path / f"{port}.log").open("w"))
+            pod = subprocess.Popen([*command, str(port)], cwd=tmp_path, env=environ, stdout=log, stderr=log, text=True)
+            stack.callback(pod.wait)
+            stack.callback(pod.kill)
+            pods.append(pod)
+        texts = [answer(f"http://127.0.0.1:{port}/readyz", pod).text for port, pod in zip(ports, pods, strict=True)]
+        standby = next(at for at, text in enumerate(texts) if text.startswith("election: stands by"))
+        leader = 1 - standby
+        assert texts[leader] == "flight-delays: nothing is released yet\n"
+        holder = world._api.get(where)["spec"]["holderIdentity"]
+        assert f"{holder} leads" in texts[standby]
+
+        pods[leader].terminate()
+        assert pods[leader].wait(60) == 128 + signal.SIGTERM
+        wait_for(
+            "the other one leads",
+            lambda: answer(f"http://127.0.0.1:{ports[standby]}/readyz", pods[standby]).text.startswith("flight-delays"),
+        )
+        assert world._api.get(where)["spec"]["holderIdentity"] != holder
+        pods[standby].terminate()
+        assert pods[standby].wait(60) == 128 + signal.SIGTERM
+        assert world._api.get(where)["spec"]["holderIdentity"] == ""
+    logs = [(tmp_path / f"{port}.log").read_text() for port in ports]
+    assert all("Traceback" not in log for log in logs)
+    events = [json.loads(line)["event"] for line in logs[standby].splitlines() if line.startswith("{")]
+    assert events[:2] == ["stands_by", "leads"]
 
 
 # --- connections and old lists ---------------------------------------------------------------------------------------
