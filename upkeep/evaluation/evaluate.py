@@ -185,7 +185,9 @@ def evaluate(
         if chosen.goes_on:
             progress("what was forgotten", None)
             forgot = (_forgetting(spec, rows, chosen, seed),)
-            evidence = replace(evidence, went_on=chosen.before is not None, forgetting=forgot[0])
+            evidence = replace(
+                evidence, went_on=chosen.before is not None and not chosen.before.base, forgetting=forgot[0]
+            )
         progress("permutation importance", None)
         sample, truth = _sample(prepared, models, sets.decision, seed)
         importance = _importance(models, classes, sample, truth, rows.positive, gate_rules.better.metric, seed=seed)

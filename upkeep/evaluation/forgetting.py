@@ -103,6 +103,7 @@ def forgetting(
         candidate=candidate,
         row_set="held_out" if row_set == "held_out" else "validation",
         went_on_from=before.name if before else "",
+        from_base=before is not None and before.base,
         failed="" if before is None or asked else before.failed or "it gave no answer on these rows",
         confidence=level,
         together=confidence,

@@ -261,6 +261,8 @@ def _forgetting(rules: spec.Gate, evidence: Evidence) -> Iterator[Reason]:
         return
     if not evidence.went_on:
         text = f"{evidence.candidate} learned everything anew; there is nothing that it could have forgotten."
+        if found and found.from_base:
+            text = f"What the base of {evidence.candidate} had learned is not known; nothing counts as forgotten."
         yield Reason(rule=rule, finding="note", text=text)
         return
     if found is None or found.failed or found.row_set != "held_out":

@@ -26,6 +26,8 @@ class Before:
     predictor: Predictor | None
     failed: str = ""
     """Why there is no predictor."""
+    base: bool = False
+    """It is the candidate's base: what it had learned is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -257,6 +257,8 @@ class Forgetting:
     """Validation rows for candidates that were not chosen: these do not meet the held-out rows."""
     went_on_from: str
     """What it went on from, in words; empty: it began."""
+    from_base: bool
+    """That was its base: what it had learned is not known, so nothing counts as forgotten."""
     failed: str
     """Why the model before could not be asked; empty: it was, or there was none."""
     confidence: float

@@ -36,6 +36,15 @@ def before(task: TrainingTask, result: TrainingResult, out: Path) -> tuple[str, 
     return records.read(State, task.state / STATE).periods
 
 
+def base_before(task: TrainingTask, result: TrainingResult, out: Path) -> bool:
+    """Write the base that the training of ``result`` started from to ``out``, where there is one that can be asked."""
+    if not isinstance(task.candidate, FineTune) or result.warm_started or task.candidate.base in ("", CHAMPION):
+        return False
+    from upkeep.training.keras.base import write_base
+
+    return write_base(task, out)
+
+
 def from_champion(task: TrainingTask) -> bool:
     """Whether the candidate goes on from the champion, rather than from a state of its own."""
     if not isinstance(task.candidate, FineTune) or task.candidate.base != CHAMPION or CHAMPION not in task.members:

@@ -92,11 +92,12 @@ def _candidate(
     if record.went_on_from:
         gone_on, why = _loaded(registry, work / "before", spec, record.went_on_from)
         before = Before(
-            name="where it last stood" if record.state_before else f"champion {champion}",
+            name=_origin(record, champion),
             model=record.went_on_from,
             state=record.state_before,
             periods=record.knew,
             predictor=gone_on,
+            base=record.from_base,
             failed=why and f"the model that it went on from cannot be loaded ({why})",
         )
     source = f"rounds/{name}/{rounds}.json"
@@ -113,6 +114,12 @@ def _candidate(
         before=before,
         rounds=records.from_json(Rounds, registry.get_rounds(name, rounds), source=source) if rounds else None,
     )
+
+
+def _origin(record: trained.TrainedCandidate, champion: str) -> str:
+    if record.from_base:
+        return "its base"
+    return "where it last stood" if record.state_before else f"champion {champion}"
 
 
 def _loaded(registry: Registry, work: Path, spec: ModelSpec, digest: str) -> tuple[Predictor | None, str]:

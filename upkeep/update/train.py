@@ -15,7 +15,7 @@ from upkeep.models.manifest import NETWORKS
 from upkeep.registry.learned import may_have_learned
 from upkeep.registry.registry import Registry
 from upkeep.spec.model import Candidate, Ensemble, FineTune
-from upkeep.training.before import before, from_champion
+from upkeep.training.before import base_before, before, from_champion
 from upkeep.training.task import CHAMPION, Epoch, TrainingTask
 from upkeep.training.train import train as fit
 from upkeep.update import trained
@@ -67,11 +67,14 @@ def train(
         except ModelError as error:  # the folder it names is a temporary one: name the candidate
             raise ModelError(problems=tuple(_of_candidate(candidate, problem) for problem in error.problems)) from error
         digest = registry.put_model(out)
-        went_on_from, state_before, knew = "", "", before(task, result, work / "before")
+        went_on_from, state_before, from_base = "", "", False
+        knew = before(task, result, work / "before")
         if knew is not None:
             went_on_from, state_before = registry.put_model(work / "before"), states[candidate]
         elif from_champion(task):
             went_on_from, knew = digests[CHAMPION], registry.card(champion).trained.periods
+        elif from_base := base_before(task, result, work / "before"):
+            went_on_from = registry.put_model(work / "before")
         state_digest = registry.put_state(candidate, state_out) if state_out.exists() else ""
         if isinstance(chosen, FineTune):
             registry.drop_checkpoint(candidate)
@@ -88,6 +91,7 @@ def train(
             went_on_from=went_on_from,
             state_before=state_before,
             knew=knew or (),
+            from_base=from_base,
         )
     framework = "keras" if record.format in NETWORKS else "scikit-learn"
     model.metadata.update(digest=digest, framework=framework, candidate=candidate)

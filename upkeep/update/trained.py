@@ -35,6 +35,8 @@ class TrainedCandidate:
     """Digest of the state that model was part of; empty: it was the champion."""
     knew: tuple[str, ...] = ()
     """The periods that this model had learned."""
+    from_base: bool = False
+    """It was the candidate's base: what that had learned is not known."""
     schema_version: int = 1
 
 

@@ -149,6 +149,16 @@ def test_one_that_begins_or_learns_anew_has_nothing_to_forget(tmp_path: Path) ->
     assert anew.forgetting == ()
 
 
+def test_what_a_base_knew_is_not_known_so_nothing_counts_as_forgotten(tmp_path: Path) -> None:
+    one = goes_on(1.0, before(0.6, base=True, periods=()))
+    made = run(folder(tmp_path), [one], champion(0.2), spec_with(0.02))  # type: ignore[arg-type]
+    (found,) = made.forgetting
+    assert not [change for change in found.periods if change.known_before]
+    assert (found.backward, found.forward_over) == (None, 4)  # how good the base was before it learned any of these
+    (reason,) = [reason for reason in made.verdict.reasons if reason.rule == "gate.forgetting"]
+    assert (reason.finding, "had learned is not known" in reason.text) == ("note", True)
+
+
 def test_one_that_is_not_chosen_is_told_on_validation_rows_alone(tmp_path: Path) -> None:
     prepared = folder(tmp_path)
     loser, gone_on = goes_on(0.3, before()), candidate("winner")

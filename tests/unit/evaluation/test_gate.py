@@ -104,7 +104,8 @@ def forgot(*gaps: float | None, half: float = 0.02, rows: int = 500, **changes: 
     )  # fmt: skip
     one = Round(model="m", state="s", periods=("2013-01",), scores={"2013-01": 0.5}, rows={"2013-01": 500})
     found = Forgetting(
-        candidate="boosting", row_set="held_out", went_on_from="where it last stood", failed="", confidence=0.975,
+        candidate="boosting", row_set="held_out", went_on_from="where it last stood",
+        from_base=False, failed="", confidence=0.975,
         together=0.95, periods=periods, missing=(), matrix=Rounds(metric="f1", rounds=(one,), chance={"2013-01": 0.0}),
         backward=-0.01, backward_over=1, forward=0.2, forward_over=1,
     )  # fmt: skip
@@ -178,6 +179,7 @@ def test_a_better_candidate_passes_and_the_reasons_carry_the_numbers() -> None:
         ({"forgetting": forgot(0.0, together=0.9)}, "gate.forgetting[2013-01]", "insufficient"),
         ({"forgetting": None}, "gate.forgetting", "insufficient"),
         ({"forgetting": None, "went_on": False}, "gate.forgetting", "note"),
+        ({"forgetting": forgot(from_base=True), "went_on": False}, "gate.forgetting", "note"),
         ({"scores": scores(recall=0.49)}, "gate.at_least.recall", "fail"),
         ({"scores": scores(recall=None)}, "gate.at_least.recall", "insufficient"),
         ({"scores": scores(rows=50)}, "gate.at_least.recall", "insufficient"),

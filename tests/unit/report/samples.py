@@ -468,6 +468,7 @@ def forgetting(candidate: str, row_set: str, learned: Sequence[str], new: Sequen
         candidate=candidate,
         row_set="held_out" if row_set == "held_out" else "validation",
         went_on_from="where it last stood",
+        from_base=False,
         failed="",
         confidence=1 - 0.05 / len(learned),
         together=0.95,

@@ -421,6 +421,7 @@ def test_a_candidate_that_began_or_whose_past_is_lost_says_so() -> None:
         return Page(update_page(dataclasses.replace(view, evaluation=evaluation))).text
 
     assert "began with this update" in page(went_on_from="")
+    assert "if these rows were among it, “before” flatters" in page(from_base=True, went_on_from="its base")
     assert "could not be asked: its bytes are gone" in page(failed="its bytes are gone")
     assert "It once learned 2012-12, of which there are no rows now." in page(missing=("2012-12",))
 

@@ -20,7 +20,7 @@ from upkeep.models.digest import BASE, folder_digest
 from upkeep.models.folder import base_of, read_manifest
 from upkeep.models.keras_delta import weighted
 from upkeep.models.keras_file import MODEL
-from upkeep.models.keras_folder import open_delta
+from upkeep.models.keras_folder import open_delta, write_keras
 from upkeep.models.keras_runtime import keras
 from upkeep.models.manifest import MANIFEST, NETWORKS, Manifest
 from upkeep.spec.model import FineTune, Label
@@ -207,6 +207,22 @@ def _with_new_head(
 
 def _keys(labels: tuple[Label, ...]) -> list[tuple[str, Any]]:
     return [(type(label).__name__, label) for label in labels]
+
+
+def write_base(task: TrainingTask, out: Path) -> bool:
+    """Write the candidate's base to the new folder ``out`` as a model of its own; False where it is none: it takes or
+    answers otherwise than the data, or is a preset. Raises as :func:`open_base` does."""
+    with _fetched(task) as path:
+        if path.is_dir():
+            if not (path / MANIFEST).is_file() or unlike(task, path):
+                return False
+            shutil.copytree(path, out)
+            return True
+        model = keras_file.load(path, allowed=task.spec.estimators)
+        if tuple(model.output_shape or ()) != (None, len(task.prepared.summary.classes)) or not _is_softmax(model):
+            return False
+        write_keras(out, keras_file.dump(model), task.manifest())
+        return True
 
 
 @contextmanager
