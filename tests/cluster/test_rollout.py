@@ -28,6 +28,7 @@ from tests.cluster.test_pod import SPEC, answer, free_port
 from tests.e2e.cluster_make import wait_for
 from tests.kube_api import running_api_server
 from upkeep.errors import OutsideError
+from upkeep.rollout.history import history
 from upkeep.serving.kubernetes.api import Api, GoneError
 from upkeep.serving.kubernetes.cluster import KubernetesCluster
 from upkeep.serving.kubernetes.paths import LEASES, SERVICES, path
@@ -121,6 +122,10 @@ def test_a_step_waits_for_its_merge_and_a_roll_back_that_main_refuses_is_braked(
         assert world.cluster.live(world.spec).weights == {champion: 75, "v10": 25}
         world.look()
         assert (world.state.phase, world.state.step) == ("step", 2)
+        begins, merge = history(world.spec, world.git)[:2]
+        assert (begins.by, merge.by, merge.author) == ("upkeep", "person", "Ann <ann@example.com>")
+        assert merge.evidence is not None
+        assert any(merge.evidence in each.key for each in world.model.store.list())
 
         world.bad["v10"] = 0.4
         world.protect()
@@ -190,7 +195,7 @@ def test_of_two_pods_one_leads_and_the_other_takes_over_when_it_ends(
         assert world._api.get(where)["spec"]["holderIdentity"] != holder
         pods[standby].terminate()
         assert pods[standby].wait(60) == 128 + signal.SIGTERM
-        assert world._api.get(where)["spec"]["holderIdentity"] == ""
+        assert "holderIdentity" not in world._api.get(where)["spec"]
     logs = [(tmp_path / f"{port}.log").read_text() for port in ports]
     assert all("Traceback" not in log for log in logs)
     events = [json.loads(line)["event"] for line in logs[standby].splitlines() if line.startswith("{")]

@@ -31,6 +31,8 @@ class Entry:
     """Why it was done, as the state says."""
     rollout: str = ""
     """The id of the rollout that it belongs to; empty: none."""
+    merged: str | None = None
+    """The digest that a step cites which a person merged: the merge itself has no trailers."""
     champion: Canary | None = None
     """The champion as what it once was: version, bytes, and the update that made it."""
 
@@ -45,7 +47,7 @@ class Entry:
     def evidence(self) -> str | None:
         """Digest of what it was decided on."""
         found = self.trailers.get("Upkeep-Evidence", "none")
-        return None if found == "none" else found
+        return self.merged if found == "none" else found
 
 
 def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry]:
@@ -55,7 +57,7 @@ def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry
             return history(spec, opened)
     entries = []
     for commit in repository.history(spec.rollout.branch, release_folder(spec)):
-        serving, problem, reason, champion, rollout = None, "", "", None, ""
+        serving, problem, reason, champion, rollout, merged = None, "", "", None, "", None
         try:
             released = read_release(spec, Tree(commit.id, commit.files))
             serving = serving_of(released, commit.id)
@@ -65,6 +67,8 @@ def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry
         if released is not None:
             reason, first, rollout = released.state.reason, released.state.champion, released.state.rollout
             update = released.versions[first.version].update
+            if released.state.since is None and not commit.trailers:
+                merged = released.state.evidence
             champion = Canary(version=first.version, digest=first.digest, update=update)
         entries.append(
             Entry(
@@ -77,6 +81,7 @@ def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry
                 problem=problem,
                 reason=reason,
                 rollout=rollout,
+                merged=merged,
                 champion=champion,
             )
         )

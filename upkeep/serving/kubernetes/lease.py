@@ -148,7 +148,7 @@ class Election:
         held, self._until = self._seen, float("-inf")
         if held is None or held.holder != self.me:
             return
-        spec = {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": self._moment()}
+        spec = {"holderIdentity": None, "leaseDurationSeconds": 1, "renewTime": self._moment()}
         try:
             self._api.patch(self._path, {"metadata": {"resourceVersion": held.version}, "spec": spec})
         except UpkeepError:

@@ -31,8 +31,10 @@ _INPUT_ERROR = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """How a server that was ready is watched: one that lives and does not answer is as good as dead."""
+    """How a server is watched: one that lives and does not answer is as good as dead."""
 
+    start: float = 900.0
+    """Seconds that it may take to be ready: it fetches its model, and loads it."""
     every: float = 5.0
     """Seconds between two questions."""
     timeout: float = 2.0
@@ -163,12 +165,15 @@ class Server:
                     self._say(False, "its server lives, but does not answer")
                     await process.stop(self._watch.grace)
                     why = f"it did not answer {self._watch.misses} times in a row"
+            elif not ended.done():
+                await process.stop(self._watch.grace)
+                why = f"it was not ready within {self._watch.start:g} s"
             how = await ended
         finally:
             ended.cancel()
         self.refused = not was_ready and process.code == _INPUT_ERROR
         if not was_ready:
-            why = last_words(self._log)
+            why = why or last_words(self._log)
         self._say(False, f"its server {how}" + (f": {why}" if why else ""))
         return was_ready
 
@@ -203,8 +208,9 @@ class Server:
         return self._process
 
     async def _until_ready(self, client: httpx.AsyncClient, ended: asyncio.Task[str]) -> bool:
-        """Whether it became ready; False: it ended first."""
-        while not ended.done():
+        """Whether it became ready; False: it ended first, or took too long."""
+        late = asyncio.get_running_loop().time() + self._watch.start
+        while not ended.done() and asyncio.get_running_loop().time() < late:
             if await self._answers(client, 5.0):
                 return not ended.done()
             await asyncio.wait([ended], timeout=_POLL)

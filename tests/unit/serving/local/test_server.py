@@ -83,12 +83,12 @@ FAKE = Launch(
 class Life:
     """What a server's readiness was, in order: (ready, message, pid)."""
 
-    def __init__(self, folder: Folder, watch: Watch) -> None:
+    def __init__(self, folder: Folder, watch: Watch, launch: Launch = FAKE) -> None:
         self.seen: list[tuple[bool, str, int | None]] = []
         self.turned = asyncio.Event()
         wanted = WantedServer(version="v1", digest="1" * 64, service="tiny-v1", storage_uri="file:///nowhere")
         self.server = Server(
-            wanted, FAKE, folder, model="tiny", changed=self.changed, tell=lambda words: None, watch=watch
+            wanted, launch, folder, model="tiny", changed=self.changed, tell=lambda words: None, watch=watch
         )
 
     def changed(self) -> None:
@@ -117,6 +117,26 @@ def test_a_server_that_lives_and_does_not_answer_is_started_again(folder: Folder
             assert (False, why, hung) in life.seen
             assert life.server.pid not in (None, hung)
             assert life.server.restarts == 1
+            assert started(hung) is None
+        finally:
+            await life.server.stop(5)
+
+    asyncio.run(run())
+
+
+def test_a_server_that_never_becomes_ready_is_started_again(folder: Folder) -> None:
+    hangs = Launch(command=(sys.executable, "-c", "import time; time.sleep(60)"), environ={})
+
+    async def run() -> None:
+        life = Life(folder, Watch(start=0.2, grace=5.0), hangs)
+        try:
+            async with asyncio.timeout(30):
+                while not life.server.restarts:
+                    life.turned.clear()
+                    await life.turned.wait()
+            ready, message, hung = life.seen[0]
+            assert (ready, message.endswith("it was not ready within 0.2 s")) == (False, True), message
+            assert hung is not None
             assert started(hung) is None
         finally:
             await life.server.stop(5)
