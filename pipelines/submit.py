@@ -93,7 +93,7 @@ def start(
     the model is under way: it names the run."""
     asked = {"until": until, "accept_changed": accept_changed, "supersede": supersede}
     there = upload(spec, place, asked)
-    refuse_second(place, there)
+    refuse_second(spec, place, there)
     made = place.kubeflow.create_run(
         f"{spec.name}-{update_id(place.now(), there.spec)}",
         experiment=there.experiment,
@@ -178,7 +178,7 @@ def refuse_too_large(package: Path, parameters: Mapping[str, Any]) -> None:
             )
 
 
-def refuse_second(place: Place, there: Uploaded) -> None:
+def refuse_second(spec: ModelSpec, place: Place, there: Uploaded) -> None:
     """Raises :class:`ConflictError` where an update of the model is under way; frees the lock of a run that ended.
 
     Of two who ask at the same moment both may come through: then the second one's first step ends with the same words.
@@ -186,13 +186,19 @@ def refuse_second(place: Place, there: Uploaded) -> None:
     held = place.registry.holder()
     if held is not None and place.now().astimezone(UTC) < datetime.fromisoformat(held.until):
         state = _state(place.kubeflow, held.holder)
+        if state is None:
+            raise ConflictError(
+                f"{held.holder} is at work on this model, since {held.since}",
+                where=Where(file=place.registry.store.uri),
+                fix='wait until it is done; if it is dead, `upkeep store unlock --reason "…"` ends its turn',
+            )
         if not ended(state):
-            raise _under_way(held.holder, f"since {held.since}", on_kubeflow=state is not None)
+            raise _under_way(spec, place, held.holder, held.since)
         free(place.registry, held.holder, f"the run ended: {state}")
     for run in place.kubeflow.newest_runs(there.experiment):
         of = run.pipeline_version_reference
         if of is not None and of.pipeline_id == there.pipeline and not ended(run.state):
-            raise _under_way(str(run.run_id), f"{run.display_name}, since {run.created_at}", on_kubeflow=True)
+            raise _under_way(spec, place, str(run.run_id), f"{run.created_at:%Y-%m-%dT%H:%M:%SZ}")
 
 
 def _state(kubeflow: Kubeflow, holder: str) -> str | None:
@@ -205,11 +211,11 @@ def _state(kubeflow: Kubeflow, holder: str) -> str | None:
         return None
 
 
-def _under_way(holder: str, what: str, *, on_kubeflow: bool) -> ConflictError:
-    follow = f"follow it: `upkeep submit --follow {holder}`" if on_kubeflow else "wait until it is done"
+def _under_way(spec: ModelSpec, place: Place, run: str, since: str) -> ConflictError:
     return ConflictError(
-        f"{holder} is at work on this model ({what})",
-        fix=f'{follow}; if it is dead, `upkeep store unlock --reason "…"` ends its turn',
+        f"the run {run} is at work on this model, since {since}",
+        where=Where(file=page_of(spec, place, run)),
+        fix=f"follow it: `upkeep submit --follow {run}`; or end it on its page, then submit again",
     )
 
 

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 
 def by_names(value: Any) -> Any:
@@ -47,7 +48,7 @@ def main(package: str, parameters: str, root: str, run: str) -> None:
         enable_caching=True,
         cache_root=str(Path(root) / "cache"),
     )
-    components.load_component_from_file(package)(**json.loads(parameters))
+    components.load_component_from_file(package)(**yaml.safe_load(parameters))
 
 
 if __name__ == "__main__":

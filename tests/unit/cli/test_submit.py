@@ -114,6 +114,20 @@ def test_a_run_that_failed_is_words_and_a_code(call: Call, server: KfpServer, st
     assert "Traceback" not in err
 
 
+def test_ctrl_c_ends_the_following_and_not_the_run(
+    call: Call, server: KfpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(submit, "follow", stopped)
+    code, _, err = call("submit")
+    (run,) = server.runs
+    assert code == 130
+    assert f"the run goes on by itself; follow it again: upkeep submit --follow {run}" in err
+    assert server.runs[run].state == "PENDING"
+
+
 @pytest.mark.parametrize(
     "words", [("--follow", "a", "--detach"), ("--follow", "a", "--until", "2026"), ("--detach", "--fail-on-gate")]
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,8 +10,9 @@ import pytest
 from upkeep.pipelines.schedule import Scheduled, apply, remove
 from upkeep.pipelines.submit import start
 
+from tests.kfp_server import KfpServer
 from tests.unit.pipelines.conftest import World
-from upkeep.errors import ConflictError, InputError, OutsideError
+from upkeep.errors import AccessError, ConflictError, InputError, OutsideError
 from upkeep.spec.model import ModelSpec
 
 
@@ -162,6 +164,21 @@ def test_stopped_at_any_request_the_next_apply_mends_it(world: World) -> None:
         assert sum(each.mode == "ENABLE" for each in world.server.recurring.values()) <= 1
         after = applied(world, f"{number} 4 * * *")
         assert names(world) == [after.name] != [before.name]
+
+
+def test_several_users(world_of: Callable[..., World]) -> None:
+    server = KfpServer(users={"mine": {"team"}, "other": {"elsewhere"}})
+    with server.serving():
+        ours = world_of(server, token=lambda: "mine", namespace="team")
+        theirs = world_of(server, token=lambda: "other", namespace="elsewhere")
+        made = applied(ours, "0 3 * * *")
+        applied(theirs, "0 3 * * *")
+        assert len(server.recurring) == 2
+        assert remove(ours.spec, ours.place).deleted == (made.name,)
+        assert len(server.recurring) == 1
+        with pytest.raises(AccessError, match="in the namespace elsewhere, or it is not there"):
+            applied(world_of(server, token=lambda: "mine", namespace="elsewhere"), "0 3 * * *")
+    assert server.surprises == []
 
 
 def test_without_a_schedule_it_says_what_to_write(world: World) -> None:

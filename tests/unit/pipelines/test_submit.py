@@ -472,7 +472,9 @@ def test_while_a_run_is_under_way_the_second_is_refused_and_names_it(world: Worl
     first = start(world.spec, world.place)
     with pytest.raises(ConflictError, match=f"{first.run} is at work on this model") as caught:
         start(world.spec, world.somebody_else())
-    assert f"upkeep submit --follow {first.run}" in caught.value.problems[0].fix
+    (problem,) = caught.value.problems
+    assert f"upkeep submit --follow {first.run}" in problem.fix
+    assert problem.where.file == first.page
     holds(world, first.run)
     with pytest.raises(ConflictError, match=f"{first.run} is at work on this model"):
         start(world.spec, world.somebody_else())
@@ -509,8 +511,8 @@ def test_two_people_at_the_same_moment(world: World) -> None:
     inside: list[str] = []
     refuse = submit.refuse_second
 
-    def at_once(place: Any, there: Any) -> None:
-        refuse(place, there)
+    def at_once(spec: Any, place: Any, there: Any) -> None:
+        refuse(spec, place, there)
         both.wait(20)
 
     def collect(run: Any) -> None:
