@@ -35,6 +35,8 @@ from upkeep.spec.model import MetricName
 BEFORE = "before"
 """The name under which the model that was gone on from answers."""
 MOST_RESAMPLES = 20_000
+WHOLE = 24
+"""Rounds that are kept whole. Of older ones, the cells that the measures need: a year of days would be 365² cells."""
 
 
 def forgetting(
@@ -91,13 +93,14 @@ def forgetting(
         if asked:
             gone_on = Round(model=before.model, state=before.state, periods=before.periods, scores={}, rows={})
             last = rounds[-1] if rounds else gone_on
+            last = replace(last, periods=before.periods)
             rounds = (*rounds[:-1], _scored(last, scores(BEFORE), sizes))
     this = _scored(this, scores(answers), sizes)
     if not rounds or this.model != rounds[-1].model:
         rounds = (*rounds, this)
     chance = dict(known.chance) if known and known.metric == metric else {}
     chance |= _chance(rows, parts, metric)
-    matrix = Rounds(metric=metric, rounds=rounds, chance=chance)
+    matrix = thinned(Rounds(metric=metric, rounds=rounds, chance=chance))
     (back, back_over), (ahead, ahead_over) = backward(matrix), forward(matrix)
     return Forgetting(
         candidate=candidate,
@@ -150,6 +153,27 @@ def _learned_in(matrix: Rounds) -> dict[str, int]:
         for period in one.periods:
             found.setdefault(period, number)
     return found
+
+
+def thinned(matrix: Rounds) -> Rounds:
+    """Rounds before the newest :data:`WHOLE` with no more than what the measures need: the periods that they learned
+    themselves, and the scores on these and on those that the next round learned."""
+    learned = _learned_in(matrix)
+    rounds = []
+    for number, one in enumerate(matrix.rounds):
+        if number < len(matrix.rounds) - WHOLE:
+            keep = {period for period, first in learned.items() if first in (number, number + 1)}
+            rounds.append(
+                replace(
+                    one,
+                    periods=tuple(period for period in one.periods if learned[period] == number),
+                    scores={period: score for period, score in one.scores.items() if period in keep},
+                    rows={period: rows for period, rows in one.rows.items() if period in keep},
+                )
+            )
+        else:
+            rounds.append(one)
+    return replace(matrix, rounds=tuple(rounds))
 
 
 def backward(matrix: Rounds) -> tuple[float | None, int]:

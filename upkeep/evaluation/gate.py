@@ -270,15 +270,21 @@ def _forgetting(rules: spec.Gate, evidence: Evidence) -> Iterator[Reason]:
         yield Reason(rule=rule, finding="insufficient", text=f"What was forgotten is not known: {why}.")
         return
     old = [one for one in found.periods if one.known_before]
-    for period in found.missing:
-        text = f"{period} was learned once and has no held-out rows now. Keep the old periods in data.source."
-        yield Reason(rule=f"{rule}[{period}]", finding="insufficient", text=text)
+    if found.missing:
+        names = _list(found.missing)
+        text = f"It once learned {names}, of which there are no held-out rows now. Keep old periods in data.source."
+        yield Reason(rule=f"{rule}[{names}]", finding="insufficient", text=text)
+    small = tuple(one.period for one in old if not _known(one.rows) or one.rows < asked.min_rows)
+    if small:
+        text = f"Fewer than the {asked.min_rows:,} held-out rows needed are of {_list(small)}."
+        yield Reason(rule=f"{rule}[{_list(small)}]", finding="insufficient", text=text)
+    old = [one for one in old if one.period not in small]
     reasons = [_forgotten(asked, one, rules, found) for one in old]
     yield from (reason for reason in reasons if reason.finding != "pass")
-    if not old and not found.missing:
+    if not old and not found.missing and not small:
         text = "The model that was gone on from had learned no period that is known."
         yield Reason(rule=rule, finding="insufficient", text=text)
-    elif old and not found.missing and all(reason.finding == "pass" for reason in reasons):
+    elif old and not found.missing and not small and all(reason.finding == "pass" for reason in reasons):
         worst = min(range(len(old)), key=lambda place: old[place].change.estimate)  # type: ignore[union-attr]  # pass
         text = f"No old period lost more than the {asked.worse_by_at_most:g} allowed; of {len(old)} the worst is "
         yield Reason(rule=rule, finding="pass", text=text + reasons[worst].text)
@@ -291,9 +297,6 @@ def _forgotten(asked: spec.ForgettingRule, one: PeriodChange, rules: spec.Gate, 
     def say(finding: Literal["pass", "fail", "insufficient"], text: str) -> Reason:
         return Reason(rule=f"gate.forgetting[{one.period}]", finding=finding, text=text)
 
-    if not _known(one.rows) or one.rows < asked.min_rows:
-        rows = one.rows if _known(one.rows) else 0
-        return say("insufficient", f"{one.period} has {rows:,} held-out rows; {asked.min_rows:,} are needed.")
     gap = _sound(one.change)
     if gap is None or not _known(one.before, one.after, found.confidence):
         groups = "" if one.groups is None else f" in {one.groups} groups (5 are the least)"

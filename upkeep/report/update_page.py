@@ -33,6 +33,8 @@ MAX_CLASSES = 12
 """Confusion matrices of more classes are told by their most frequent confusions."""
 MANY = 12
 """Longer lists fold."""
+DRAWN = 60
+"""Periods whose forgetting is shown; all stand in the update's ``evaluation.json``."""
 MARKED = 0.05
 """A token with less than this share of its text's largest part is not marked."""
 _SLICE_ORDER = {"worse": 0, "better": 1, "same": 2}
@@ -227,16 +229,17 @@ def _training(result: TrainingResult) -> TrainingParts:
 def _forgetting(view: UpdateView, found: Forgetting, metric: str) -> ForgettingParts:
     asked = view.gate.forgetting if view.gate and found.row_set == "held_out" else None
     limit = -asked.worse_by_at_most if asked else None
-    matrix = found.matrix.rounds if found.row_set == "held_out" else ()
-    columns = sorted({period for one in matrix for period in one.scores}, key=period_order)
+    rounds = found.matrix.rounds if found.row_set == "held_out" else ()
+    matrix = rounds[-MANY:]
+    columns = sorted({period for one in matrix for period in one.scores}, key=period_order)[-MANY:]
     return ForgettingParts(
         found=found,
         scale=bars.interval_scale([one.change for one in found.periods], [limit]),
         limit=limit,
-        plot=plots.forgetting(found.periods, metric, found.candidate),
+        plot=plots.forgetting(found.periods[-DRAWN:], metric, found.candidate),
         matrix=tuple(
             (f"round {number}", tuple((one.scores.get(period), period in one.periods) for period in columns))
-            for number, one in enumerate(matrix, start=1)
+            for number, one in enumerate(matrix, start=len(rounds) - len(matrix) + 1)
         ),
         columns=tuple(columns),
     )
@@ -453,6 +456,7 @@ def update_page(view: UpdateView) -> str:
         learned=[_training(result) for result in view.training if result.curve],
         took=words.elapsed(view.started, view.finished),
         many=MANY,
+        drawn=DRAWN,
         meanings=words.ROW_SET_MEANINGS,
         row_sets=words.ROW_SETS,
         cases=words.CASES,

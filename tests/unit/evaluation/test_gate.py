@@ -171,7 +171,7 @@ def test_a_better_candidate_passes_and_the_reasons_carry_the_numbers() -> None:
         ({"forgetting": forgot(0.0, -0.05, half=0.04)}, "gate.forgetting[2013-02]", "insufficient"),
         ({"forgetting": forgot(0.0, -0.01, half=0.04)}, "gate.forgetting", "pass"),
         ({"forgetting": forgot(0.0, None)}, "gate.forgetting[2013-02]", "insufficient"),
-        ({"forgetting": forgot(0.0, 0.0, rows=99)}, "gate.forgetting[2013-02]", "insufficient"),
+        ({"forgetting": forgot(0.0, 0.0, rows=99)}, "gate.forgetting[2013-01, 2013-02]", "insufficient"),
         ({"forgetting": forgot(0.0, missing=("2012-12",))}, "gate.forgetting[2012-12]", "insufficient"),
         ({"forgetting": forgot()}, "gate.forgetting", "insufficient"),
         ({"forgetting": forgot(0.0, failed="its bytes are gone")}, "gate.forgetting", "insufficient"),
