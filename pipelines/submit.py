@@ -194,7 +194,7 @@ def refuse_second(spec: ModelSpec, place: Place, there: Uploaded) -> None:
             )
         if not ended(state):
             raise _under_way(spec, place, held.holder, held.since)
-        free(place.registry, held.holder, f"the run ended: {state}")
+        free(place.registry, held.holder)
     for run in place.kubeflow.newest_runs(there.experiment):
         of = run.pipeline_version_reference
         if of is not None and of.pipeline_id == there.pipeline and not ended(run.state):
@@ -219,10 +219,11 @@ def _under_way(spec: ModelSpec, place: Place, run: str, since: str) -> ConflictE
     )
 
 
-def free(registry: Registry, run: str, reason: str) -> None:
-    """End the lock where ``run`` holds it: nobody does it for a run that was killed."""
+def free(registry: Registry, run: str) -> None:
+    """Give the lock back for ``run``, where it has it: nobody else does it for a run that was killed. It is not ended
+    by hand: retried on KFP's page, the run takes it again if nobody came."""
     with contextlib.suppress(OutsideError):  # it ends by its time, too
-        registry.unlock(reason, holder=run)
+        registry.unlock("", holder=run)
 
 
 def experiment_name(spec: ModelSpec) -> str:
@@ -274,7 +275,7 @@ def follow(spec: ModelSpec, place: Place, run: str) -> UpdateRecord:
         raise
     if found.state == "SUCCEEDED":
         return _record(place.registry, run)
-    free(place.registry, run, f"the run ended: {found.state}")
+    free(place.registry, run)
     raise _why(spec, place, found)
 
 

@@ -951,7 +951,7 @@ class UpdateWhen:
 
     __pydantic_config__ = EDGE
     schedule: str = ""
-    """Five-field cron."""
+    """When an update starts on Kubeflow Pipelines: crontab's five fields, in UTC. ``upkeep schedule`` applies it."""
     decay: str = ""
     """``2 of 3 days``."""
 

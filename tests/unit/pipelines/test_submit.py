@@ -505,6 +505,25 @@ def test_who_follows_a_run_that_is_killed_frees_its_lock(world: World) -> None:
     assert world.place.registry.holder() is None
 
 
+def test_a_run_that_is_retried_on_kfps_page_goes_on_unless_another_came(world: World) -> None:
+    fails(world, "train")
+    started = start(world.spec, world.place)
+    holds(world, started.run)
+    with pytest.raises(OutsideError):
+        follow(world.spec, world.place, started.run)
+    registry = world.place.registry
+    with registry.take_part(started.run, first=False, last=False, now=world.clock):
+        assert registry.holder() is not None
+    world.server.set_state(started.run, "FAILED")
+    other = start(world.spec, world.place)
+    holds(world, other.run)
+    with (
+        pytest.raises(ConflictError, match=f"{started.run} lost the lock: {other.run} has it"),
+        registry.take_part(started.run, first=False, last=False, now=world.clock),
+    ):
+        raise AssertionError("two updates of a model at once")
+
+
 def test_two_people_at_the_same_moment(world: World) -> None:
     """Both look, and see nobody; both start a run. The lock lets one go on, and the other hears who that is."""
     both, lock = threading.Barrier(2), threading.Lock()
