@@ -52,6 +52,10 @@ def world(request: pytest.FixtureRequest, kubeconfig: Path, tmp_path_factory: py
         made.stop()
 
 
+once = pytest.mark.parametrize("world", ["argocd"], indirect=True)
+"""No syncer has a part in it."""
+
+
 def test_a_good_canary_is_promoted_and_a_bad_one_taken_back_by_a_controller_that_dies_everywhere(
     world: RolloutWorld,
 ) -> None:
@@ -109,6 +113,7 @@ def test_a_brake_counts_before_the_commit_is_applied(world: RolloutWorld) -> Non
     assert not world.cluster.live(world.spec).braked
 
 
+@once
 def test_a_step_waits_for_its_merge_and_a_roll_back_that_main_refuses_is_braked(world: RolloutWorld) -> None:
     champion = world.state.champion.version
     world.approve(0.05)
@@ -145,6 +150,7 @@ def test_a_step_waits_for_its_merge_and_a_roll_back_that_main_refuses_is_braked(
         world.approve()
 
 
+@once
 def test_leases_and_elections_as_a_real_storage_keeps_them(world: RolloutWorld) -> None:
     """The built-in kind is not there; one of the same name is, with the same rules for versions and conflicts."""
     world.make_kind("coordination.k8s.io", "v1", "leases", "Lease")
@@ -157,12 +163,11 @@ def test_leases_and_elections_as_a_real_storage_keeps_them(world: RolloutWorld) 
         law(place, f"lease-{uuid4().hex[:8]}")
 
 
+@once
 def test_of_two_pods_one_leads_and_the_other_takes_over_when_it_ends(
     world: RolloutWorld, kubeconfig: Path, tmp_path: Path
 ) -> None:
     """The very commands of the Deployment, each a process."""
-    if world.namespace.endswith("flux"):
-        return  # once is enough: no syncer has a part in it
     world.make_kind("coordination.k8s.io", "v1", "leases", "Lease")
     (tmp_path / "upkeep.yaml").write_text(f"{SPEC}\nmonitoring: {{prometheus: 'http://127.0.0.1:1'}}\n")
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONWARNINGS": "error"}
@@ -258,6 +263,7 @@ def proxied(kubeconfig: Path) -> Iterator[tuple[Proxy, Api]]:
         thread.join()
 
 
+@once
 def test_reads_survive_connections_that_are_cut(world: RolloutWorld, proxied: tuple[Proxy, Api]) -> None:
     proxy, api = proxied
     cluster = KubernetesCluster(api, now=lambda: world.now)
@@ -272,6 +278,7 @@ def test_reads_survive_connections_that_are_cut(world: RolloutWorld, proxied: tu
     assert cluster.live(world.spec) == want
 
 
+@once
 def test_a_list_whose_version_was_compacted_is_read_anew(world: RolloutWorld, kubeconfig: Path) -> None:
     everything = path(SERVICES, "compacted")
     predictor = {"model": {"modelFormat": {"name": "sklearn"}}}
