@@ -1,4 +1,4 @@
-"""docs/tutorial/networks.md goes as it says, in small: every command of it, in order."""
+"""docs/tutorial/networks.md goes as it says, in small, up to the first champion; `make demo-tensorflow` goes on."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import upkeep
 
 ROOT = Path(__file__).parents[2]
 SMALLER = {
-    "make_data.py": ('"--rows", type=int, default=6000', '"--rows", type=int, default=300'),
+    "make_data.py": ('"--rows", type=int, default=3000', '"--rows", type=int, default=300'),
     "pretrain.py": ('"--rows", type=int, default=20_000', '"--rows", type=int, default=1_200'),
     "upkeep.yaml": ("epochs: 4", "epochs: 1"),
 }
 
 
 @pytest.mark.slow
-def test_the_tutorial_of_networks_goes_as_it_says(tmp_path: Path) -> None:
+def test_the_tutorial_of_networks_begins_as_it_says(tmp_path: Path) -> None:
     example = tmp_path / "reviews"
     shutil.copytree(ROOT / "examples/reviews", example, ignore=shutil.ignore_patterns("work", "__pycache__"))
     for name, (whole, small) in SMALLER.items():
@@ -32,17 +32,14 @@ def test_the_tutorial_of_networks_goes_as_it_says(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environ = os.environ | {"PATH": path, "COLUMNS": "80", "PYTHONPATH": str(example)}
     environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    page = (ROOT / "docs/tutorial/networks.md").read_text()
+    begin, _, _ = (ROOT / "docs/tutorial/networks.md").read_text().partition("## Other words")
     said = ""
-    for block in re.findall(r"^```sh\n(.*?)^```$", page, re.M | re.S):
+    for block in re.findall(r"^```sh\n(.*?)^```$", begin, re.M | re.S):
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block], cwd=example, env=environ, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         said += done.stdout
-    verdicts = re.findall(r"^[✓✗?] (pass|fail|insufficient)", said, re.M)
-    assert len(verdicts) == 3, said
-    assert verdicts[0] == "pass", said
-    assert "Categories never seen before in product" in said
-    assert upkeep.versions(example / "work/upkeep.yaml").cards
+    assert re.findall(r"^[✓✗?] (pass|fail|insufficient)", said, re.M) == ["pass"], said
+    assert [card.version for card in upkeep.versions(example / "work/upkeep.yaml").cards] == ["v1"]
