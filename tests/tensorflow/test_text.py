@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,60 @@ def test_the_model_takes_raw_text(tmp_path: Path, preset: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "model", tmp_path / "out.npy"], check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), answers)
+
+
+def _lambda(folder: Path) -> None:
+    _put(folder, {"module": "keras.layers", "class_name": "Lambda", "config": {}})
+
+
+def _reads_a_path(folder: Path) -> None:  # CVE-2025-12058
+    _put(folder, {"vocabulary": "/etc/passwd"})
+
+
+def _switches_safe_mode_off(folder: Path) -> None:  # CVE-2025-9906
+    _put(folder, {"module": "keras.config", "class_name": "function", "config": "enable_unsafe_deserialization"})
+
+
+def _of_their_own(folder: Path) -> None:
+    _put(folder, {"module": "their.package", "class_name": "Their", "registered_name": "Their", "config": {}})
+
+
+def _put(folder: Path, node: dict[str, object]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["config"]["more"] = node
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def _weights_elsewhere(folder: Path) -> None:
+    (path,) = folder.glob("*.weights.h5")
+    path.unlink()
+    (folder / "secret").write_bytes(bytes(64))
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.create_dataset("vars/0", (4,), dtype="f4", external=[(str(folder / "secret"), 0, 16)])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_lambda, r"keras\.layers\.Lambda"),
+        (_reads_a_path, "a path to read"),
+        (_switches_safe_mode_off, "enable_unsafe_deserialization"),
+        (_of_their_own, r"their\.package\.Their"),
+        (_weights_elsewhere, "point to other files"),
+    ],
+)
+def test_a_preset_is_refused_before_keras_sees_it(
+    tmp_path: Path, preset: Path, change: Callable[[Path], None], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = Path(shutil.copytree(preset, tmp_path / "strange"))
+    change(strange)
+    import keras_hub
+
+    monkeypatch.setattr(keras_hub.models.Backbone, "from_preset", lambda *_: pytest.fail("KerasHub was asked"))
+    with pytest.raises(ModelError, match=says):
+        keras_file.load_preset(strange)
 
 
 def test_a_preset_needs_its_column_and_holds_nothing_strange(tmp_path: Path, preset: Path) -> None:

@@ -24,7 +24,8 @@ from upkeep.models.skops_file import resolve
 MODEL = "model.keras"
 _CONFIG, _METADATA, _WEIGHTS, _ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets"
 
-_OWN = ("upkeep>DateParts", "upkeep>Numbers", "upkeep>Replace", "upkeep>Tokens")
+_OWN = ("upkeep>DateParts", "upkeep>Graph", "upkeep>Numbers", "upkeep>Replace", "upkeep>Tokens")
+_GRAPH = "upkeep>Graph"
 _TRUSTED = {
     "keras": ("DTypePolicy", "DTypePolicyMap", "Functional", "Sequential"),
     "keras.dtype_policies": ("DTypePolicy", "DTypePolicyMap"),
@@ -212,6 +213,11 @@ def _refuse(node: dict[str, Any], allowed: Sequence[str]) -> str:
         named = f"{module}.{node.get('config')}"
         known = module in _ACTIVATIONS and _is_activation(node.get("config"))
         return "" if known or named in allowed else named
+    if registered == _GRAPH:
+        from upkeep.models.keras_graph import read_graph
+
+        settings = node.get("config")
+        read_graph(settings.get("graph", "") if isinstance(settings, dict) else "")
     named = f"{module}.{kind}" if module else str(registered or kind)
     if named in allowed or registered in _OWN:
         return ""

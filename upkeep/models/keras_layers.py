@@ -11,6 +11,9 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+from upkeep.models.keras_graph import read_graph
 
 NULL_TEXT = "\x00"
 """What stands for null in a column of text on its way into a model."""
@@ -156,6 +159,50 @@ class Numbers(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
         config.pop("dtype")
         own = ("fill", "center", "scale", "low", "high", "clip", "indicators", "flags")
         return {**config, **{name: getattr(self, name) for name in own}}
+
+
+@keras.saving.register_keras_serializable("upkeep")
+class Graph(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
+    """A graph that was taken out of a SavedModel: it answers, and does not learn.
+
+    ``graph``, ``output``, ``width``: as :class:`upkeep.models.keras_graph.Frozen` has them; ``placeholders``: its
+    ``inputs``. Takes one tensor a placeholder, shape (rows, 1), and gives float32, shape (rows, width). Raises
+    :class:`ModelError` for a graph with operations that are not on our list.
+    """
+
+    def __init__(
+        self, graph: str, placeholders: Sequence[Sequence[Any]], output: str, width: int, **kwargs: Any
+    ) -> None:
+        super().__init__(**{**kwargs, "dtype": "float64"})
+        self._settings: dict[str, Any] = {
+            "graph": graph,
+            "placeholders": [list(each) for each in placeholders],
+            "output": output,
+            "width": width,
+        }
+        found = read_graph(graph)
+
+        def run(*tensors: Any) -> Any:
+            given = dict(zip((f"{each[0]}:0" for each in placeholders), tensors, strict=True))
+            (answers,) = tf.graph_util.import_graph_def(found, input_map=given, return_elements=[output])
+            return answers
+
+        self._run = tf.function(run, autograph=False)
+
+    def call(self, inputs: Any) -> Any:
+        given = []
+        for tensor, (_, dtype, rank) in zip(inputs, self._settings["placeholders"], strict=True):
+            value = tensor if dtype == "string" else tf.cast(tensor, dtype)
+            given.append(value if rank == 2 else tf.squeeze(value, axis=1))
+        return tf.cast(tf.ensure_shape(self._run(*given), (None, self._settings["width"])), "float32")
+
+    def compute_output_spec(self, inputs: Any) -> Any:
+        return keras.KerasTensor((inputs[0].shape[0], self._settings["width"]), "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        config.pop("dtype")
+        return {**config, **self._settings}
 
 
 def _fence(bounds: Sequence[float | None], otherwise: float) -> Any:

@@ -561,9 +561,9 @@ class FineTune:
     strategy: Literal["fine_tune"]
     """Fine-tune a network."""
     base: str = ""
-    """A ``.keras`` file, a model folder or a KerasHub preset folder, by path or s3:// address, or ``champion``: that
-    one, where it is a network. Without it: a ``network`` from nothing. Once it has a state of its own, a candidate
-    goes on from there; with ``champion``, from the champion each time."""
+    """A ``.keras`` file, or the folder of a model, a SavedModel or a KerasHub preset, by path or s3:// address; or
+    ``champion``: that one, where it is a network. Without it: a ``network`` from nothing. Once it has a state of its
+    own, a candidate goes on from there; with ``champion``, from the champion each time."""
     digest: str = ""
     """The base's SHA-256: of the file, or of the folder as ``upkeep`` names it. Needed for a path or address."""
     text: str = ""

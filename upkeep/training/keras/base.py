@@ -21,13 +21,14 @@ from upkeep.models.folder import base_of, read_manifest
 from upkeep.models.keras_delta import weighted
 from upkeep.models.keras_file import MODEL
 from upkeep.models.keras_folder import open_delta, write_keras
+from upkeep.models.keras_graph import SAVED_MODEL, open_saved_model
 from upkeep.models.keras_runtime import keras
 from upkeep.models.manifest import MANIFEST, NETWORKS, Manifest
 from upkeep.spec.model import FineTune, Label
 from upkeep.store import open_store
 from upkeep.training.fit import candidate_field
 from upkeep.training.keras.features import FeatureSettings
-from upkeep.training.keras.network import build_on_text, head, inputs_beside
+from upkeep.training.keras.network import build_on_graph, build_on_text, head, inputs_beside
 from upkeep.training.task import TrainingTask
 
 Fit = Callable[[Sequence[Column]], FeatureSettings]
@@ -55,7 +56,7 @@ def open_base(task: TrainingTask, notes: list[str], fit: Fit, work: Path | None)
     """
     assert isinstance(task.candidate, FineTune)
     with _fetched(task) as path:
-        if not path.is_dir() or (path / MANIFEST).is_file():
+        if not path.is_dir() or any((path / name).is_file() for name in (MANIFEST, SAVED_MODEL)):
             start = _opened(path, task, notes, fit)
             if start.base is None or work is None or task.candidate.keep == "whole":
                 return Start(start.model)
@@ -111,8 +112,11 @@ def open_folder(folder: Path, manifest: Manifest, task: TrainingTask) -> Start:
 def _opened(path: Path, task: TrainingTask, notes: list[str], fit: Fit) -> Start:
     assert isinstance(task.candidate, FineTune)
     classes = task.prepared.summary.classes
-    own = None
-    if path.is_dir():
+    own: tuple[Label, ...] | None = None
+    if (path / SAVED_MODEL).is_file() and not (path / MANIFEST).is_file():
+        start, own = Start(build_on_graph(open_saved_model(path), task.columns, len(classes), seed=task.seed)), ()
+        notes.append("the base is a graph, which does not learn: the layer on top of it does")
+    elif path.is_dir():
         manifest = read_manifest(path)
         if manifest.format not in NETWORKS:
             raise ModelError(
@@ -141,7 +145,7 @@ def _opened(path: Path, task: TrainingTask, notes: list[str], fit: Fit) -> Start
         if own is None:
             notes.append(f"the base's answers are taken as {', '.join(map(str, classes))}, in this order")
         return start
-    made, known = _with_new_head(model, task, own if own else classes, spare if adds else (), fit)
+    made, known = _with_new_head(model, task, classes if own is None else own, spare if adds else (), fit)
     if adds:
         notes.append(f"the base does not take {', '.join(c.name for c in spare)}: they come in beside it")
     if known != classes:
@@ -217,6 +221,8 @@ def write_base(task: TrainingTask, out: Path) -> bool:
             if not (path / MANIFEST).is_file() or unlike(task, path):
                 return False
             shutil.copytree(path, out)
+            if (base := read_manifest(path).base) and not (out / BASE).exists():
+                shutil.copytree(path.parent / base, out / BASE)
             return True
         model = keras_file.load(path, allowed=task.spec.estimators)
         if tuple(model.output_shape or ()) != (None, len(task.prepared.summary.classes)) or not _is_softmax(model):
@@ -256,11 +262,11 @@ def _download(address: str, to: Path, task: TrainingTask) -> Path:
         open_store(root, task.spec.object_store, make=False).get_to(last, to / last)
         return to / last
     _download_folder(address, to / last, task)
-    if not any((to / last / name).is_file() for name in (MANIFEST, "config.json")):
+    if not any((to / last / name).is_file() for name in (MANIFEST, SAVED_MODEL, "config.json")):
         raise ModelError(
             f"there is no base at {address}",
             where=Where(field=f"{candidate_field(task)}.base"),
-            fix="name a .keras file, a model folder or a KerasHub preset folder",
+            fix="name a .keras file, a model folder, a SavedModel or a KerasHub preset folder",
         )
     if (to / last / MANIFEST).is_file() and (base := read_manifest(to / last).base):
         _download_folder(f"{root}/{base}", to / last / BASE, task)

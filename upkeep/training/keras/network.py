@@ -11,6 +11,7 @@ import numpy as np
 from upkeep.data.kinds import Column
 from upkeep.errors import ModelError
 from upkeep.models.keras_feed import DTYPES, input_name
+from upkeep.models.keras_graph import Frozen
 from upkeep.models.keras_runtime import keras
 from upkeep.spec.model import Network
 from upkeep.training.keras.features import FeatureSettings
@@ -72,6 +73,24 @@ def build_on_text(
         read = K.layers.Concatenate(name="text_and_features")([read, beside])
     answers = head(read, classes, seed=seed)
     return K.Model({input_name(name): tensor for name, tensor in inputs.items()}, answers, name="network")
+
+
+def build_on_graph(frozen: Frozen, columns: Sequence[Column], classes: int, *, seed: int) -> Any:
+    """A ``keras.Model`` that asks a graph about the columns that it takes, and answers by one layer on top."""
+    from upkeep.models.keras_layers import Graph
+
+    K = keras()
+    kinds = {input_name(column.name): DTYPES[column.kind] for column in columns}
+    inputs = {
+        name: K.Input((1,), name=name, dtype="string" if dtype == "string" else _not_text(kinds.get(name, "float64")))
+        for name, dtype, _ in frozen.inputs
+    }
+    body = Graph(frozen.graph, frozen.inputs, frozen.output, frozen.width, name="graph")
+    return K.Model(inputs, head(body(list(inputs.values())), classes, seed=seed), name="network")
+
+
+def _not_text(dtype: str) -> str:
+    return "float64" if dtype == "string" else dtype
 
 
 def head(hidden: Any, classes: int, *, seed: int) -> Any:
