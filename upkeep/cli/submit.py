@@ -56,7 +56,7 @@ def submit(
         raise click.UsageError("--fail-on-gate waits for the verdict, and --detach does not")
     if detach and summary:
         raise click.UsageError("--summary waits for the verdict, and --detach does not")
-    with progress(quiet=output == "json") as listen:
+    with progress(quiet=output == "json", side_by_side=True) as listen:
         if not run:
             started = api.submit_detached(
                 spec_path, until=until, supersede=supersede, accept_changed=accept_changed, listen=listen

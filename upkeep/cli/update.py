@@ -106,8 +106,11 @@ def _safe(text: str) -> str:
 
 
 @contextlib.contextmanager
-def progress(*, quiet: bool) -> Iterator[Callable[[Any], None]]:
-    """A live line a step on a terminal; a plain line a step elsewhere; nothing for a machine."""
+def progress(*, quiet: bool, side_by_side: bool = False) -> Iterator[Callable[[Any], None]]:
+    """A live line a step on a terminal; a plain line a step elsewhere; nothing for a machine.
+
+    ``side_by_side``: steps run beside one another, and each says when it is over; else the next one's begin says so.
+    """
     if quiet:
         yield lambda _: None
         return
@@ -123,12 +126,14 @@ def progress(*, quiet: bool) -> Iterator[Callable[[Any], None]]:
 
         def listen(event: Any) -> None:
             if event.step not in tasks:
-                for other in tasks.values():
+                for other in () if side_by_side else tasks.values():
                     bars.update(other, total=1, completed=1)
                     bars.stop_task(other)
                 tasks[event.step] = bars.add_task(event.text, total=None, step=event.step)
             total = None if event.share is None else 1.0
             bars.update(tasks[event.step], description=_safe(event.text), total=total, completed=event.share or 0)
+            if side_by_side and event.share == 1.0:
+                bars.stop_task(tasks[event.step])
 
         yield listen
         for task in tasks.values():
