@@ -59,12 +59,14 @@ class Cron:
 
     def for_kfp(self) -> str:
         """Six fields, the seconds first, numbers only: KFP takes five as well, and means something else by them."""
+        both = self.any_day or self.any_weekday
+        every_day = not both and (len(self.days) == 31 or len(self.weekdays) == 7)
         fields = (
             _written(self.minutes, 0, 59),
             _written(self.hours, 0, 23),
-            _written(self.days, 1, 31, star=self.any_day),
+            "*" if every_day else _written(self.days, 1, 31, star=both),
             _written(self.months, 1, 12),
-            _written(self.weekdays, 0, 6, star=self.any_weekday),
+            "*" if every_day else _written(self.weekdays, 0, 6, star=both),
         )
         return " ".join(("0", *fields))
 
