@@ -23,7 +23,19 @@ pytestmark = pytest.mark.skipif(
     PROGRAM is None, reason="no browser: install chromium, or set CHROME to the path of a Chromium or Chrome"
 )
 WIDTHS = (390, 768, 1280)
-NAMES = ("first", "passing", "failing", "insufficient", "empty", "broken_off", "multiclass", "hostile", "huge", "drift")
+NAMES = (
+    "first",
+    "passing",
+    "going_on",
+    "failing",
+    "insufficient",
+    "empty",
+    "broken_off",
+    "multiclass",
+    "hostile",
+    "huge",
+    "drift",
+)
 ROLLOUTS = rollout_samples.views()
 READ = ("passing", "going_on", "failing", "insufficient")
 
