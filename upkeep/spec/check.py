@@ -726,6 +726,7 @@ def _fine_tunes(c: _Context) -> Iterator[Problem]:
             yield from _base(c, candidate, path)
             yield from _text(c, candidate, path)
             yield from _trained_layers(c, candidate, path)
+            yield from _devices(c, candidate, path)
             if candidate.optimizer.momentum is not None and candidate.optimizer.kind != "sgd":
                 yield c.error(
                     f"{candidate.optimizer.kind} has no momentum to set",
@@ -759,6 +760,23 @@ def _tensorflow(c: _Context, path: tuple[str | int, ...]) -> Iterator[Problem]:
             "`fine_tune` needs Keras on TensorFlow, which is not installed",
             "pip install 'upkeep[tensorflow]'",
             *(*path, "strategy"),
+        )
+
+
+def _devices(c: _Context, candidate: FineTune, path: tuple[str | int, ...]) -> Iterator[Problem]:
+    if candidate.devices != "one" and candidate.precision == "mixed_float16":
+        yield c.error(
+            "mixed_float16 scales the loss of one device alone",
+            "use `precision: mixed_bfloat16`, or `devices: one`",
+            *path,
+            "precision",
+        )
+    if candidate.devices == "workers" and candidate.search is not None:
+        yield c.error(
+            "several workers cannot search together: each would choose by its own clock and memory",
+            "search with `devices: one` or `all`, and write what it found in the candidate",
+            *path,
+            "search",
         )
 
 

@@ -549,6 +549,9 @@ class Distill:
     """Softens both answers before they are compared."""
 
 
+Devices = Literal["one", "all", "workers"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class FineTune:
     """Adapt a Keras network: a pre-trained base, the champion, or where this candidate last stood.
@@ -603,6 +606,9 @@ class FineTune:
     """Learn the champion's answers too; the champion may be of any kind."""
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """The arithmetic of training; the model itself is kept and answers in float32."""
+    devices: Devices = "one"
+    """What trains, each on its share of every batch: ``one`` device; ``all`` GPUs of this machine; the ``workers`` that
+    ``TF_CONFIG`` lists, with all of theirs."""
     checkpoint: Annotated[Seconds, Gt(0)] = 300.0
     """How often training is saved, to go on from there when it is killed."""
     search: Search | None = None

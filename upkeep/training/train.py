@@ -49,9 +49,12 @@ def train(task: TrainingTask, out: Path, state_out: Path) -> TrainingResult:
         load(out, allowed=task.spec.estimators)
     elif isinstance(task.candidate, FineTune):
         from upkeep.models.keras_folder import write_delta, write_keras  # TensorFlow is an extra
-        from upkeep.training.keras.fine_tune import fine_tune
+        from upkeep.training.keras.distribute import on_devices
+        from upkeep.training.keras.fine_tune import fine_tune, require_tensorflow
 
-        tuned = fine_tune(task, notes, state_out)
+        require_tensorflow(task)
+        with on_devices(task.candidate.devices):
+            tuned = fine_tune(task, notes, state_out)
         fitted = Fitted(None, tuned.params, tuned.rows, tuned.periods, tuned.trials)
         warm, curve = tuned.warm, tuned.curve
         if task.candidate.keep == "delta":

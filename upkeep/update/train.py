@@ -16,6 +16,7 @@ from upkeep.registry.learned import may_have_learned
 from upkeep.registry.registry import Registry
 from upkeep.spec.model import Candidate, Ensemble, FineTune
 from upkeep.training.before import base_before, before, from_champion
+from upkeep.training.keras.distribute import is_chief
 from upkeep.training.task import CHAMPION, Epoch, TrainingTask
 from upkeep.training.train import train as fit
 from upkeep.update import trained
@@ -36,6 +37,8 @@ def train(
     model: ArtifactLike,
     metrics: ArtifactLike,
 ) -> str:
+    """The digest of the training's record; of several workers, only the first leaves anything, and the others give an
+    empty text."""
     spec, registry = context.spec, context.registry
     chosen = next(c for c in spec.candidates if c.name == candidate)
     rows = Prepared(Path(prepared.path))
@@ -66,6 +69,8 @@ def train(
             result = fit(task, out, state_out)
         except ModelError as error:  # the folder it names is a temporary one: name the candidate
             raise ModelError(problems=tuple(_of_candidate(candidate, problem) for problem in error.problems)) from error
+        if isinstance(chosen, FineTune) and not is_chief(chosen.devices):
+            return ""
         digest = registry.put_model(out)
         went_on_from, state_before, from_base = "", "", False
         knew = before(task, result, work / "before")

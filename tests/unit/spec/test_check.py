@@ -204,6 +204,8 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("limit on f1 without a class", {"data": target(), "monitoring": {"labels": "x"},
                                      "rollout": {"thresholds": [{"metric": "f1", "at_least": 0.5}]}},
      "rollout.thresholds[0].metric", "that of one class"),
+    ("float16 on several devices", network(devices="all", precision="mixed_float16"), "candidates[0].precision", "one device alone"),
+    ("a search of several workers", network(devices="workers", search={"space": {"epochs": {"choices": [1, 2]}}}), "candidates[0].search", "cannot search together"),
     ("precision without labels", {"rollout": {"margin": {"precision": 0.1}}}, "rollout.margin.precision", "needs labels"),
     ("recall without a class", {"data": target(classes=["a", "b", "c"]), "monitoring": {"labels": "x"},
                                 "rollout": {"margin": {"recall": 0.1}}},

@@ -34,6 +34,7 @@ from upkeep.models.keras_runtime import FIX, installed, keras, quiet
 from upkeep.models.manifest import MANIFEST, Predictor
 from upkeep.spec.model import FineTune, Network, Search
 from upkeep.training.fit import candidate_field, telling
+from upkeep.training.keras import distribute
 from upkeep.training.keras.base import Start, describe, open_base, open_champion, open_folder, unlike
 from upkeep.training.keras.features import FeatureSettings, fit_features
 from upkeep.training.keras.layers import close_all, open_layers
@@ -372,6 +373,7 @@ def seed_all(task: TrainingTask, lesson: Lesson) -> None:
     """Seed what Keras draws by itself (adapters, layers of a base without a seed of their own), and let it number the
     layers it names itself from the start: neither may depend on what this process did before."""
     keras().utils.clear_session(free_memory=False)
+    distribute.enter_again()
     keras().utils.set_random_seed(seed_of(task, lesson))
 
 

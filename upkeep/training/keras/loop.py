@@ -17,6 +17,7 @@ from upkeep.errors import ModelError, Where
 from upkeep.models import keras_feed
 from upkeep.models.keras_runtime import keras, tensorflow
 from upkeep.spec.model import FineTune, Optimizer
+from upkeep.training.keras import distribute
 from upkeep.training.keras.layers import only_last
 from upkeep.training.keras.lesson import Lesson
 from upkeep.training.keras.places import Learner
@@ -101,11 +102,11 @@ def learn(
     if checkpoints is not None and (saved := checkpoints.read()) is not None:
         training.restore(saved, identity)
     clock = _Clock(schedule, training.position.steps, progress, now)
-    saved_at = now()
+    saved_at, writes = now(), distribute.writes()
     while not training.position.done:
         for _ in training.run_epoch():
             clock.tell(training.position)
-            if checkpoints is not None and now() - saved_at >= settings.checkpoint:
+            if checkpoints is not None and writes and now() - saved_at >= settings.checkpoint:
                 checkpoints.write(training.save(identity))
                 saved_at = now()
         training.end_epoch()
@@ -162,6 +163,8 @@ class _Training:
         except tf.errors.OpError as error:
             if self.lesson.failures:
                 raise self.lesson.failures[0] from error
+            if self.settings.devices == "workers" and not isinstance(error, tf.errors.InvalidArgumentError):
+                raise distribute.lost(error) from error
             raise ModelError(
                 f"the network cannot learn from these rows: {str(error)[:300]}",
                 fix="check that the base takes columns of these kinds",
@@ -184,6 +187,7 @@ class _Training:
         position, stopping = self.position, self.settings.early_stopping
         position.epoch += 1
         watched, accuracy = self._watch() if stopping else (None, None)
+        watched = None if watched is None else distribute.agreed(watched)
         loss = position.loss / max(position.rows, 1)
         epoch = Epoch(number=position.epoch, loss=loss, watched=watched, steps=position.steps, accuracy=accuracy)
         position.curve.append(epoch)
@@ -281,12 +285,12 @@ def _compile(
 ) -> Any:
     """One step as a graph: the batches and the rate → the sum of the next batch's losses, and its rows."""
     tf, K = tensorflow(), keras()
-    distill = settings.distill
+    distill, clip_norm = settings.distill, settings.optimizer.clip_norm
     inner = getattr(optimizer, "inner_optimizer", optimizer)
+    strategy, is_one = tf.distribute.get_strategy(), distribute.is_one()
 
-    def step(batches: Any, rate: Any) -> Any:
-        inputs, codes, *taught = next(batches)
-        inner.learning_rate.assign(rate)
+    def learn(batch: Any, rows: Any) -> Any:
+        inputs, codes, *taught = batch if is_one else distribute.share(batch, rows)
         with tf.GradientTape() as tape:
             answers = learner(inputs, training=True)
             losses = K.losses.sparse_categorical_crossentropy(codes, answers)
@@ -295,11 +299,24 @@ def _compile(
             if distill is not None and taught:
                 apart = _distance(taught[0], answers, distill.temperature)
                 losses = (1 - distill.weight) * losses + distill.weight * apart
-            loss = tf.reduce_mean(losses)
-            scaled = optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, [variable.value for variable in variables])
+            lost = tf.reduce_sum(losses)
+            scaled = optimizer.scale_loss(lost / tf.cast(rows, lost.dtype))
+        # an embedding's gradient comes row by row; a row that is there twice must be summed before it is squared
+        gradients = [
+            None if gradient is None else tf.convert_to_tensor(gradient)
+            for gradient in tape.gradient(scaled, [variable.value for variable in variables])
+        ]
+        if clip_norm and not is_one:
+            gradients = distribute.clipped(gradients, clip_norm)
         optimizer.apply(gradients, variables)
-        return tf.reduce_sum(losses), tf.shape(codes)[0]
+        return lost
+
+    def step(batches: Any, rate: Any) -> Any:
+        batch = next(batches)
+        rows = tf.shape(batch[1])[0]
+        inner.learning_rate.assign(rate)
+        lost = strategy.run(learn, args=(batch, rows))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, lost, axis=None), rows
 
     return tf.function(step, autograph=False)
 
