@@ -62,10 +62,10 @@ def main() -> None:
         print("Not measured: KerasHub is not installed (`make setup-tensorflow`).")
         return
     print(
-        f"A BERT base (12 layers of 768, random weights) that answers two classes: adapters on query and "
+        "A BERT base (12 layers of 768, random weights) that answers two classes: adapters on query and "
         "value, kept as `keep: delta` does, beside the whole network, kept as `.keras`. Sizes need no training. "
-        "Keras adapts these layers along their last axis alone (64 of a head), so an adapter is about six times as large "
-        "as one of a plain matrix of the same rank.\n"
+        "Keras adapts these layers along their last axis alone (64 of a head), so an adapter is about six times as "
+        "large as a plain matrix' of the same rank.\n"
     )
     whole = said("whole")
     rows = {"whole": whole, **{f"adapters, rank {rank}": said(str(rank)) for rank in RANKS}}
