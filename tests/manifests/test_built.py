@@ -65,6 +65,12 @@ def test_everything_keeps_to_its_schema(objects: list[Object]) -> None:
     for each in objects:
         if each["kind"] in CRDS:
             validator(each["kind"], each["apiVersion"]).validate(each)
+        elif each["kind"] == "TFJob":  # nothing publishes its schema where tests can have it: its pods are looked at
+            assert each["spec"].keys() <= {"runPolicy", "tfReplicaSpecs"}
+            for replicas in each["spec"]["tfReplicaSpecs"].values():
+                assert replicas.keys() == {"replicas", "restartPolicy", "template"}
+                pod = {"apiVersion": "v1", "kind": "Pod", **replicas["template"]}
+                keeps_to_kubernetes_schema(json.dumps({**pod, "metadata": {**pod["metadata"], "name": "x"}}))
         elif group(each) not in PACKAGES:  # those of others: test_kinds.py
             keeps_to_kubernetes_schema(json.dumps(each))
 
@@ -110,6 +116,10 @@ def test_every_image_has_a_tag_that_stays(objects: list[Object]) -> None:
             assert re.fullmatch(r"v?\d+\.\d+\.\d+", tag) or name.endswith("@sha256"), what
 
 
+def templates(spec: Object) -> list[Object]:
+    return [spec["template"]] if "template" in spec else [each["template"] for each in spec["tfReplicaSpecs"].values()]
+
+
 def secrets_in_clear(each: Any) -> list[str]:
     """Names of variables and fields that look like a secret and have a value."""
     found = []
@@ -145,9 +155,10 @@ def test_who_is_bound_selected_or_mounted_is_there(objects: list[Object]) -> Non
         return {(each["metadata"]["namespace"], each["metadata"]["name"]) for each in objects if each["kind"] == kind}
 
     labelled = [
-        (each["metadata"]["namespace"], each["spec"]["template"]["metadata"]["labels"])
+        (each["metadata"]["namespace"], template["metadata"]["labels"])
         for each in objects
-        if each["kind"] == "Deployment"
+        if each["kind"] in ("Deployment", "TFJob")
+        for template in templates(each["spec"])
     ]
     for each in objects:
         place = each["metadata"].get("namespace", "")
