@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -352,3 +353,24 @@ def test_a_cluster_that_is_away_is_told_by_each_check_and_raises_nothing(sound: 
     by = {each.check: each.state for each in sound.examined()}
     assert all(by[check] != "ok" for check in ("traffic", "cluster", "syncer", "gateway", "rights"))
     assert by["git"] == "ok"
+
+
+@pytest.mark.parametrize("kind", ["argocd", "flux"])
+def test_no_fault_is_found_with_what_manifests_clusters_applies(sound: Sound, kind: str) -> None:
+    """The very objects that a platform engineer copies, with the model's folder filled in as Argo CD does."""
+    folder = Path(__file__).parents[3] / "manifests" / "clusters" / kind
+    files = [folder / name for name in ("models.yaml", *(["sources.yaml"] if kind == "flux" else []))]
+    text = "\n---\n".join(file.read_text() for file in files)
+    text = text.replace("{{.path.basename}}", "flight-delays").replace("{{.path.path}}", "models/flight-delays")
+    objects = {each["kind"]: each for each in yaml.safe_load_all(text) if each["metadata"]["name"] != "upkeep"}
+    if kind == "argocd":
+        application = objects["ApplicationSet"]["spec"]["template"]
+        sound.put(paths.path(paths.APPLICATIONS, "argocd", "flight-delays"), application)
+    else:
+        sound.put(paths.path(paths.KUSTOMIZATIONS, "flux-system", "flight-delays"), objects["Kustomization"])
+        sound.put(paths.path(paths.SOURCES, "flux-system", "models"), objects["GitRepository"])
+    sound.world.git.url = "https://git.example.com/platform/models.git"
+    place = {"argocd": "argocd:argocd/flight-delays", "flux": "flux:flux-system/flight-delays"}[kind]
+    _named(sound, synced_by=place)
+    found = [each for each in sound.examined() if each.check == "syncer"]
+    assert [each.state for each in found] == ["ok"], found
