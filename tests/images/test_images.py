@@ -131,7 +131,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             service.terminate()
 
 
-BETTER = "{metric: roc_auc, by: 0.001, confidence: 60%}"
+GATE = """
+  better: {metric: roc_auc, by: 0.001, confidence: 60%}
+  old: {worse_by_at_most: 0.2}
+  slices: {worse_by_at_most: 0.6}
+"""
 
 
 def flights(place: Path) -> None:
@@ -145,7 +149,7 @@ def flights(place: Path) -> None:
     table = table[table["month"] <= "2013-03"].iloc[::3]
     make_data.write(place / "work/data", table=table)
     text = (ROOT / "examples/flights/upkeep.yaml").read_text()
-    loose, times = re.subn(r"(?m)^gate:\n(?:  .*\n)+", f"gate: {{better: {BETTER}}}\n", text)
+    loose, times = re.subn(r"(?m)^gate:\n(?:  .*\n)+", f"gate:{GATE}", text)
     assert times == 1
     (place / "upkeep.yaml").write_text(loose)
 
