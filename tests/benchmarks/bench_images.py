@@ -71,9 +71,9 @@ def main() -> None:
         print("Neither podman nor docker is here: not measured.")
         return
     print(
-        "MB (10⁶ bytes) of each layer, unpacked / packed. A node pulls packed layers, and each of them once: the base is"
+        "MB (10⁶ bytes) of each layer, unpacked / packed. A node pulls packed layers, each of them once: the base is that"
     )
-    print("that of all, and the layer of TensorFlow is the same bytes in both images that have it.\n")
+    print("of all, and the layer of TensorFlow is the same bytes in both images that have it.\n")
     print(f"| image | {' | '.join(COLUMNS[:-1])} | in all | Python packages |")
     print(f"| --- |{' --: |' * (len(COLUMNS) + 1)}")
     for target in TARGETS:
