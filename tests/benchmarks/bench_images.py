@@ -70,10 +70,8 @@ def main() -> None:
     if engine is None:
         print("Neither podman nor docker is here: not measured.")
         return
-    print(
-        "MB (10⁶ bytes) of each layer, unpacked / packed. A node pulls packed layers, each of them once: the base is that"
-    )
-    print("of all, and the layer of TensorFlow is the same bytes in both images that have it.\n")
+    print("MB (10⁶ bytes) of each layer, unpacked / packed. A node pulls packed layers, each of them once: the base")
+    print("is that of all, and the layer of TensorFlow is the same bytes in both images that have it.\n")
     print(f"| image | {' | '.join(COLUMNS[:-1])} | in all | Python packages |")
     print(f"| --- |{' --: |' * (len(COLUMNS) + 1)}")
     for target in TARGETS:
