@@ -24,6 +24,7 @@ from upkeep.registry.registry import Registry
 from upkeep.registry.verify import verify_served
 from upkeep.spec.model import Features, FineTune, Lora, TrainedLayers
 from upkeep.store import open_store
+from upkeep.training.before import before
 from upkeep.training.task import TrainingResult, TrainingTask
 from upkeep.training.train import train
 
@@ -88,14 +89,17 @@ def test_an_adapter_on_every_kind_of_layer_is_merged_as_keras_merges_it(tmp_path
 
 def test_it_goes_on_with_the_same_adapter_on_the_same_base(tmp_path: Path) -> None:
     first = trained(tmp_path, "first", until="2024-02")
-    for number, before in ((2, first), (3, first)):
-        task = make.task(tmp_path, tuned(tmp_path), features=TWO, state=before / "state")
+    for number in (2, 3):
+        task = make.task(tmp_path, tuned(tmp_path), features=TWO, state=first / "state")
         result = run(task, tmp_path / f"next-{number}")
         assert result.warm_started
+    learned = before(task, result, tmp_path / "before")
+    assert learned == ("2024-01", "2024-02")
+    np.testing.assert_array_equal(answers(tmp_path / "before"), answers(first / "model"))
     arrays = keras_delta.read(tmp_path / "next-2" / "model" / "delta.npz")
-    before = keras_delta.read(first / "model" / "delta.npz")
-    assert {name: array.shape for name, array in arrays.items()} == {n: a.shape for n, a in before.items()}
-    assert not np.array_equal(arrays["1/b"], before["1/b"])
+    older = keras_delta.read(first / "model" / "delta.npz")
+    assert {name: array.shape for name, array in arrays.items()} == {n: a.shape for n, a in older.items()}
+    assert not np.array_equal(arrays["1/b"], older["1/b"])
     assert read_manifest(tmp_path / "next-2" / "model").base == folder_digest(tmp_path / "base")
     assert folder_digest(tmp_path / "next-2" / "model") == folder_digest(tmp_path / "next-3" / "model")
     task = make.task(tmp_path, tuned(tmp_path), features=TWO, state=tmp_path / "next-2" / "state")
