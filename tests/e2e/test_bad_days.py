@@ -321,7 +321,6 @@ def in_this_process(
         return {name: Artifact(root / step / name) for name in names}
 
     known = {name: arguments[name] for name in ("spec", "spec_digest")}
-    own = {"update": arguments["update"]}
     with (
         (root / run.LOG).open("w") as log,
         contextlib.redirect_stdout(run._Lines(log, told)),
@@ -330,7 +329,7 @@ def in_this_process(
         try:
             found = artifacts("collect", "dataset")
             collected = collect.python_func(
-                **known, **own, until=arguments["until"], accept_changed=arguments["accept_changed"], **found
+                **known, until=arguments["until"], accept_changed=arguments["accept_changed"], **found
             )
             dataset = {"dataset_digest": collected.dataset_digest}
             pinned = {**known, **dataset, "seen": collected.seen}
@@ -351,7 +350,7 @@ def in_this_process(
                 **artifacts("evaluate", "metrics", "confusion", "by_slice"),
             )  # fmt: skip
             deploy.python_func(
-                **known, **dataset, **own, **champion, **candidates, verdict=verdict,
+                **known, **dataset, **champion, **candidates, verdict=verdict,
                 supersede=arguments["supersede"], **found, **rows, drift=report["report"], **judged,
                 **artifacts("deploy", "page", "summary"),
             )  # fmt: skip
