@@ -49,7 +49,7 @@ fire: setup ## rollouts on the real one-machine cluster, three steps, 200 reques
 	@UPKEEP_FIRE_RATE=200 UPKEEP_FIRE_STEPS="5%, 25%, 50%" $(BIN)/python -m pytest tests/e2e/test_rollout_fire.py -q
 
 test-tensorflow: setup-tensorflow ## the networks' tests (make test skips them where TensorFlow is not installed)
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/tensorflow tests/contract/test_strategies.py
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests/tensorflow tests/contract/test_strategies.py tests/contract/test_bases.py
 
 test-cluster: setup ## what Kubernetes itself keeps, on the cluster of the current kubeconfig, in a namespace of its own
 	@UPKEEP_TEST_CLUSTER=1 $(BIN)/python -m pytest -q tests/cluster
