@@ -80,13 +80,13 @@ def test_adapters_learn_alone_beside_the_answering_layer(tmp_path: Path, preset:
 def test_the_model_takes_raw_text(tmp_path: Path, preset: Path) -> None:
     result = train(task(tmp_path, preset, train=TrainedLayers()), tmp_path / "model", tmp_path / "state")
     assert result.curve[-1].loss < 0.5 * result.curve[0].loss
-    rows = pa.table({"text": ["It is great", "awful product", None, "zzz"], "size": [0.0, 0.0, None, 1.0]})
+    rows = pa.table({"text": ["The Product is GREAT", "the zzz is awful", None, "zzz"], "size": [0.0, 0.0, None, 1.0]})
     answers = load(tmp_path / "model").predict_proba(rows)
     assert answers[0, 1] > 0.8
     assert answers[1, 1] < 0.2
     code = (
         "import sys, numpy as np, pyarrow as pa, pathlib\nfrom upkeep.models.folder import load\n"
-        "rows = pa.table({'text': ['It is great', 'awful product', None, 'zzz'], 'size': [0.0, 0.0, None, 1.0]})\n"
+        "rows = pa.table({'text': ['The Product is GREAT', 'the zzz is awful', None, 'zzz'], 'size': [0.0, 0.0, None, 1.0]})\n"
         "np.save(sys.argv[2], load(pathlib.Path(sys.argv[1])).predict_proba(rows))"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "model", tmp_path / "out.npy"], check=True)
