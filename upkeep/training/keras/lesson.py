@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +23,11 @@ from upkeep.models.keras_runtime import tensorflow
 from upkeep.models.manifest import Predictor
 from upkeep.training.state import Hashes, among
 
+T = TypeVar("T")
 READ_ROWS = 8192
 BUFFER_ROWS = 65_536
 """Rows that are in memory at once, and shuffled together."""
 NO_LOOKUPS: Mapping[str, Any] = {}
-PREFETCH = 8
-"""Batches that are ready before they are asked for."""
 OPEN_PERIODS = 8
 """Periods that are read side by side, so that one buffer holds rows of several."""
 WATCHED_ROWS = 20_000
@@ -209,7 +209,7 @@ class Lesson:
         answers = [tf.TensorSpec((None, None, classes), tf.float32)] if self.teacher else []
         of_blocks = keras_feed.block_signature(self.columns, lookups)
         blocks = tf.data.Dataset.from_generator(
-            generate, output_signature=(of_blocks, tf.TensorSpec((None, None), tf.int64), *answers)
+            lambda: _ahead(generate()), output_signature=(of_blocks, tf.TensorSpec((None, None), tf.int64), *answers)
         )
 
         def cut(given: Any, *rest: Any) -> Any:
@@ -223,7 +223,17 @@ class Lesson:
             )
             return batches.map(inputs)
 
-        return blocks.prefetch(1).flat_map(tf.autograph.experimental.do_not_convert(cut)).prefetch(PREFETCH)
+        return blocks.flat_map(tf.autograph.experimental.do_not_convert(cut))
+
+
+def _ahead(blocks: Iterator[T]) -> Iterator[T]:
+    """The same, each made in a thread while the one before is used: with deterministic operations TensorFlow itself
+    prefetches nothing that comes from Python."""
+    with ThreadPoolExecutor(1, thread_name_prefix="feed") as thread:
+        coming = thread.submit(next, blocks, None)
+        while (block := coming.result()) is not None:
+            coming = thread.submit(next, blocks, None)
+            yield block
 
 
 def _hashes(batch: Any) -> tuple[Hashes, Hashes]:
