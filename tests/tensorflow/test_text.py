@@ -86,7 +86,8 @@ def test_the_model_takes_raw_text(tmp_path: Path, preset: Path) -> None:
     assert answers[1, 1] < 0.2
     code = (
         "import sys, numpy as np, pyarrow as pa, pathlib\nfrom upkeep.models.folder import load\n"
-        "rows = pa.table({'text': ['The Product is GREAT', 'the zzz is awful', None, 'zzz'], 'size': [0.0, 0.0, None, 1.0]})\n"
+        "texts = ['The Product is GREAT', 'the zzz is awful', None, 'zzz']\n"
+        "rows = pa.table({'text': texts, 'size': [0.0, 0.0, None, 1.0]})\n"
         "np.save(sys.argv[2], load(pathlib.Path(sys.argv[1])).predict_proba(rows))"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "model", tmp_path / "out.npy"], check=True)
