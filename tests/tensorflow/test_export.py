@@ -20,7 +20,6 @@ from upkeep.models import keras_delta, keras_file
 from upkeep.models.folder import folder_digest, load
 from upkeep.models.keras_export import export_keras, export_saved_model, signature_names
 from upkeep.models.keras_folder import save_keras
-from upkeep.models.keras_layers import NULL_TEXT, NULL_TIME
 from upkeep.spec.model import Features, Lora, TrainedLayers
 from upkeep.training.train import train
 
@@ -48,6 +47,8 @@ assert not [name for name in sys.modules if name.startswith("upkeep")]
 
 def columns(rows: pa.Table) -> dict[str, list[object]]:
     """As another program would send them."""
+    from upkeep.models.keras_layers import NULL_TEXT, NULL_TIME
+
     null = {"string": NULL_TEXT, "double": float("nan")}
     return {
         name: [null.get(str(rows[name].type), NULL_TIME) if value is None else value for value in _plain(rows[name])]

@@ -134,6 +134,7 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()  # what asks from now on waits, and is not refused
     except OSError as error:
         listener.close()
         raise OutsideError(

@@ -14,6 +14,7 @@ from tests.unit.serving.server.server_make import ROWS, flights_model
 from tests.unit.serving.server.server_process import SECONDS, running, start
 from upkeep.models.folder import folder_digest
 from upkeep.serving.payload import read_events
+from upkeep.serving.server.run import _bind
 
 
 def test_it_counts_and_keeps_what_it_answered_and_ends_with_0(tmp_path: Path) -> None:
@@ -68,3 +69,8 @@ def test_bytes_that_are_not_the_digest_s_end_it_with_3_and_the_reason(tmp_path: 
     _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 3
     assert "not what was registered" in said and "Traceback" not in said
+
+
+def test_a_port_that_was_taken_listens_already() -> None:
+    with _bind("127.0.0.1", 0) as listener:
+        socket.create_connection(listener.getsockname(), timeout=SECONDS).close()
