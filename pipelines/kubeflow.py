@@ -210,14 +210,21 @@ class Kubeflow:
         """Start a run called ``name``, once: KFP takes a second of the same name, so after a lost reply it is looked
         for before it is asked for again."""
         body = self._body("V2beta1Run", name, experiment, pipeline, version, parameters, root, service_account)
+        find = self._runs.run_service_list_runs
+        return self._create_once(
+            self._runs.run_service_create_run,
+            body,
+            lambda: self._list(find, "runs", experiment_id=experiment, name=name),
+        )
+
+    def _create_once(self, create: Callable[..., Any], body: Any, find: Callable[[], Sequence[Any]]) -> Any:
+        """What ``create`` makes of ``body``; after a lost reply what ``find`` says is there already."""
         unsure: UpkeepError | None = None
         for _ in range(TRIES):
-            if unsure is not None:
-                there = self._list(self._runs.run_service_list_runs, "runs", experiment_id=experiment, name=name)
-                if there:
-                    return there[0]
+            if unsure is not None and (there := find()):
+                return there[0]
             try:
-                return self._ask(self._runs.run_service_create_run, body, once=True)
+                return self._ask(create, body, once=True)
             except UnsureError as error:
                 unsure = error
                 self._sleep(FIRST_WAIT)
@@ -249,19 +256,11 @@ class Kubeflow:
         body = self._body("V2beta1RecurringRun", name, experiment, pipeline, version, parameters, root, service_account)
         body.trigger = api.V2beta1Trigger(cron_schedule=api.V2beta1CronSchedule(cron=cron))
         body.mode, body.max_concurrency, body.no_catchup = "ENABLE", "1", True
-        unsure: UpkeepError | None = None
-        for _ in range(TRIES):
-            if unsure is not None:
-                there = [each for each in self.recurring_runs() if each.display_name == name]
-                if there:
-                    return there[0]
-            try:
-                return self._ask(self._recurring.recurring_run_service_create_recurring_run, body, once=True)
-            except UnsureError as error:
-                unsure = error
-                self._sleep(FIRST_WAIT)
-        assert unsure is not None
-        raise unsure
+        return self._create_once(
+            self._recurring.recurring_run_service_create_recurring_run,
+            body,
+            lambda: [each for each in self.recurring_runs() if each.display_name == name],
+        )
 
     def enable(self, recurring_run: str) -> None:
         """Let it start runs again."""

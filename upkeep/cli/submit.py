@@ -8,19 +8,12 @@ import click
 
 from upkeep.cli.main import output_option, spec_option
 from upkeep.cli.show import show_json
-from upkeep.cli.update import progress, show_record, summary_option
+from upkeep.cli.update import progress, show_record, summary_option, update_options
 
 
 @click.command()
 @spec_option
-@click.option("--until", default="", metavar="PERIOD", help="Use no data newer than this period.")
-@click.option("--supersede", is_flag=True, help="Replace a challenger whose rollout is pending.")
-@click.option(
-    "--accept-changed",
-    is_flag=True,
-    help="Accept changed bytes of files that an earlier update used, or another privacy key.",
-)
-@click.option("--fail-on-gate", is_flag=True, help="Exit with 1 unless the verdict is pass.")
+@update_options
 @click.option("--detach", is_flag=True, help="Start the run, print where it is, and leave it to itself.")
 @click.option("--follow", "run", default="", metavar="RUN", help="Start nothing: follow this run to its end.")
 @summary_option

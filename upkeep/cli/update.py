@@ -24,16 +24,25 @@ summary_option = click.option(
 )
 
 
+def update_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What an update may be asked for, wherever it runs."""
+    for option in (
+        click.option("--fail-on-gate", is_flag=True, help="Exit with 1 unless the verdict is pass."),
+        click.option(
+            "--accept-changed",
+            is_flag=True,
+            help="Accept changed bytes of files that an earlier update used, or another privacy key.",
+        ),
+        click.option("--supersede", is_flag=True, help="Replace a challenger whose rollout is pending."),
+        click.option("--until", default="", metavar="PERIOD", help="Use no data newer than this period."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.command()
 @spec_option
-@click.option("--until", default="", metavar="PERIOD", help="Use no data newer than this period.")
-@click.option("--supersede", is_flag=True, help="Replace a challenger whose rollout is pending.")
-@click.option(
-    "--accept-changed",
-    is_flag=True,
-    help="Accept changed bytes of files that an earlier update used, or another privacy key.",
-)
-@click.option("--fail-on-gate", is_flag=True, help="Exit with 1 unless the verdict is pass.")
+@update_options
 @click.option("--keep", is_flag=True, help="Keep the run's working folder (prepared rows, every artifact).")
 @click.option("--containers", is_flag=True, help="Run each step in a container, of its image on a cluster.")
 @summary_option
