@@ -140,15 +140,14 @@ def signature(columns: Sequence[Column]) -> dict[str, Any]:
     return out
 
 
-def blocks(given: Parts, order: npt.NDArray[np.int64], batch_rows: int) -> Parts:
-    """Rows of :func:`parts` in another order, cut into batches: large arrays, which cross into TensorFlow at once.
+def blocks(given: Parts, batch_rows: int) -> Parts:
+    """:func:`parts` cut into batches: large arrays, which cross into TensorFlow at once.
 
-    ``order``: positions of rows, shape (batches × ``batch_rows``,). Each array of rows becomes one of shape (batches,
-    ``batch_rows``, 1); texts stay.
+    Each array of rows, of shape (batches × ``batch_rows``,), becomes one of shape (batches, ``batch_rows``, 1); texts
+    stay.
     """
     return {
-        name: value if name.endswith("/texts") else value.take(order).reshape(-1, batch_rows, 1)
-        for name, value in given.items()
+        name: value if name.endswith("/texts") else value.reshape(-1, batch_rows, 1) for name, value in given.items()
     }
 
 
@@ -173,5 +172,6 @@ def places(given: Parts, lookups: Mapping[str, Any]) -> Parts:
     out = dict(given)
     for name, lookup in lookups.items():
         codes, texts = out.pop(f"{name}/codes"), out.pop(f"{name}/texts")
-        out[name] = np.asarray(lookup(tensorflow().constant(texts)), dtype=np.int64).take(codes)
+        found = pa.array(np.asarray(lookup(tensorflow().constant(texts)), dtype=np.int64))
+        out[name] = found.take(pa.array(codes)).to_numpy()
     return out

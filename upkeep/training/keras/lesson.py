@@ -27,6 +27,7 @@ T = TypeVar("T")
 READ_ROWS = 8192
 BUFFER_ROWS = 65_536
 """Rows that are in memory at once, and shuffled together."""
+HASHES = ("_group", "_row")
 NO_LOOKUPS: Mapping[str, Any] = {}
 OPEN_PERIODS = 8
 """Periods that are read side by side, so that one buffer holds rows of several."""
@@ -104,7 +105,7 @@ class Lesson:
     @property
     def names(self) -> list[str]:
         columns = self.prepared.summary.columns if self.teacher else self.columns  # a teacher may take others
-        own = [self.prepared.summary.target, "_group", "_row"]
+        own = [self.prepared.summary.target, *HASHES]
         return list(dict.fromkeys([*(column.name for column in columns), *own]))
 
     def batches(self, periods: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
@@ -143,12 +144,13 @@ class Lesson:
         schema = pa.schema([self.prepared.schema.field(name) for name in self.names])
         return pa.Table.from_batches(kept, schema)
 
-    def chunks(self, epoch: int, batch_rows: int) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64]]]:
-        """The rows that teach, once, in an order that seed and epoch decide: a table, and positions in it.
+    def chunks(self, epoch: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """The rows that teach, once, in an order that seed and epoch decide; without their hashes.
 
-        Whole batches, but the last of all; what is left of a table goes into the next one.
+        Whole batches, but the last of all; what is left of a buffer goes into the next one.
         """
         rng = np.random.default_rng([self.seed, epoch, 0x1E5507])
+        names = [name for name in self.names if name not in HASHES]
         waiting = [self.periods[i] for i in rng.permutation(len(self.periods))]
         streams: list[Iterator[pa.RecordBatch]] = []
         buffer: list[pa.RecordBatch] = []
@@ -161,19 +163,20 @@ class Lesson:
                 if batch is None:
                     del streams[place]
                 else:
-                    buffer.append(batch)
+                    buffer.append(batch.select(names))
             last = not waiting and not streams
             rows = sum(part.num_rows for part in buffer)
             if rows >= max(BUFFER_ROWS, batch_rows) or (last and buffer):
-                table = pa.Table.from_batches(buffer).unify_dictionaries().combine_chunks()
-                order = rng.permutation(rows)
+                # arrow's own memory, not numpy's: it comes back, where a new large array is paged in each time
+                (together,) = pa.Table.from_batches(buffer).unify_dictionaries().combine_chunks().to_batches()
+                shuffled = together.take(pa.array(rng.permutation(rows)))
                 whole = rows - rows % batch_rows
                 if whole:
-                    yield table, order[:whole]
-                left = order[whole:]
-                if last and len(left):
-                    yield table, left
-                buffer = table.take(pa.array(left)).to_batches() if len(left) and not last else []
+                    yield shuffled.slice(0, whole)
+                left = [shuffled.slice(whole)] if whole < rows else []
+                if last:
+                    yield from left
+                buffer = [] if last else left
 
     def dataset(self, epoch: int, batch_rows: int, *, skip: int = 0, lookups: Mapping[str, Any] = NO_LOOKUPS) -> Any:
         """A ``tf.data.Dataset`` of one epoch: (inputs, codes), and a teacher's answers; ``batch_rows`` each.
@@ -188,20 +191,20 @@ class Lesson:
         def generate() -> Iterator[Any]:
             left = skip
             try:
-                for table, order in self.chunks(epoch, batch_rows):
-                    rows = min(batch_rows, len(order))
-                    gone = min(left, len(order) // rows)
+                for chunk in self.chunks(epoch, batch_rows):
+                    rows = min(batch_rows, chunk.num_rows)
+                    gone = min(left, chunk.num_rows // rows)
                     left -= gone
-                    wanted = order[gone * rows :]
-                    if len(wanted) == 0:
+                    table = chunk.slice(gone * rows)
+                    if table.num_rows == 0:
                         continue
                     given = keras_feed.places(keras_feed.parts(table, self.columns), lookups)
-                    codes = self.prepared.codes(table).take(wanted).reshape(-1, rows)
+                    codes = self.prepared.codes(table).reshape(-1, rows)
                     answers = []
                     if self.teacher is not None:
-                        taught = self.teacher.predict_proba(table).astype(np.float32)
-                        answers.append(taught.take(wanted, axis=0).reshape(-1, rows, classes))
-                    yield keras_feed.blocks(given, wanted, rows), codes, *answers
+                        taught = self.teacher.predict_proba(pa.Table.from_batches([table])).astype(np.float32)
+                        answers.append(taught.reshape(-1, rows, classes))
+                    yield keras_feed.blocks(given, rows), codes, *answers
             except UpkeepError as error:
                 self.failures.append(error)
                 raise
@@ -262,7 +265,7 @@ class Scan:
 def scan(lesson: Lesson) -> Scan:
     """One pass over hashes and labels alone. Of all that a training holds, ``keys`` alone grows with the rows."""
     prepared, choice = lesson.prepared, lesson.choice
-    names = [prepared.summary.target, "_group", "_row"]
+    names = [prepared.summary.target, *HASHES]
     keys = np.empty(prepared.count(parts=(TRAIN,), periods=lesson.periods), dtype=np.uint64)
     taught = np.zeros(len(prepared.summary.classes), dtype=np.int64)
     new, rows, periods, digest = 0, 0, [], hashlib.sha256()
