@@ -101,6 +101,11 @@ class Lease:
                 fix="see that the store can be reached, then start again",
             )
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether it is not renewed since the store does not take it; nobody else is known to have come in."""
+        return bool(self._trouble) and not self._taken
+
     def acquire(self) -> None:
         """Raises :class:`ConflictError` where somebody else has it."""
         for _ in range(ATTEMPTS):

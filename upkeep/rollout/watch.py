@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from upkeep.errors import ConflictError, UpkeepError, known
+from upkeep.registry.lock import Lease
 from upkeep.registry.registry import Registry
 from upkeep.rollout.controller import Model, Told, tick
 from upkeep.rollout.state import WAITING
@@ -158,9 +159,9 @@ class Watch:
         ):
             failures = 0
             while not self._stop.is_set():
-                lease.check()
+                _check(lease)
                 try:
-                    told = tick(model, self._now(), go_on=lambda: self._go_on(lease.check))
+                    told = tick(model, self._now(), go_on=lambda: self._go_on(lease))
                 except Exception as error:  # noqa: BLE001 (as above; the lock is kept)
                     failures += 1
                     if not self._failed(spec, error, failures):
@@ -177,9 +178,9 @@ class Watch:
                 self._stop.wait(told.next_look)
         return "stopped"
 
-    def _go_on(self, check: Callable[[], None]) -> bool:
+    def _go_on(self, lease: Lease) -> bool:
         """Asked before each effect: an effect must not come from one who lost the lock, or leads no more."""
-        check()
+        _check(lease)
         return self._leads() and not self._stop.is_set()
 
     def _failed(self, spec: ModelSpec, error: Exception, failures: int) -> bool:
@@ -195,3 +196,13 @@ class Watch:
             return False
         self._stop.wait(wait)
         return not self._stop.is_set()
+
+
+def _check(lease: Lease) -> None:
+    """Raises :class:`ConflictError` when the lock is another's, or is over.
+
+    Not where it is only the store that takes no renewal: it takes no evidence either, so nothing moves forward, and a
+    canary that fails has to be taken back all the same.
+    """
+    if not lease.cut_off:
+        lease.check()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -19,7 +19,7 @@ from upkeep.rollout.controller import Model
 from upkeep.rollout.metrics import UPDATES_EVERY, Metrics, Update
 from upkeep.rollout.watch import LOCK, Report, Watch
 from upkeep.spec.model import ModelSpec
-from upkeep.store import open_store
+from upkeep.store import Store, open_store
 
 
 class Worlds:
@@ -167,6 +167,51 @@ def test_an_interrupt_waits_for_the_look_under_way_and_gives_the_lock_back(one: 
     assert watching.ended == {"flight-delays": "stopped"}
     one.watch(once=True).run()
     assert len(one.reports) == 2
+
+
+class Unwritable:
+    """A store that can be read and not written: its bucket is full, or the credentials have lost the right."""
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.uri, self.full = store, store.uri, False
+        self.not_renewed = threading.Event()
+
+    def __getattr__(self, name: str) -> object:
+        if self.full and name in ("put", "create"):
+
+            def refuse(key: str, _: object) -> None:
+                if "/lock/" in key:
+                    self.not_renewed.set()
+                raise OutsideError("the bucket is full", fix="make room")
+
+            return refuse
+        return getattr(self.store, name)
+
+
+def test_where_the_lock_cannot_be_renewed_for_a_store_that_takes_no_writes_a_bad_canary_is_taken_back(
+    one: Worlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = one.worlds["flight-delays"]
+    store = Unwritable(world.store)
+    world.model = replace(world.model, store=store)  # type: ignore[arg-type]
+    monkeypatch.setattr("upkeep.rollout.watch.open_store", lambda *_: store)
+    monkeypatch.setattr("upkeep.registry.lock.BEATS", 6000)  # renewed every 10 ms
+
+    def tell(report: Report) -> None:
+        counted = report.told and report.told.analysis and any(each.canary_n for each in report.told.analysis.metrics)
+        if counted and not store.full:
+            store.full, world.bad["v2"] = True, 0.5
+            assert store.not_renewed.wait(30)
+            world.now += timedelta(minutes=5)  # long past the lock's time
+        one.tell(report)
+        if len(one.reports) > 40:
+            watching.stop()
+
+    watching = one.watch(until_rest=True)
+    watching._tell = tell
+    watching.run()
+    assert watching.ended == {"flight-delays": "rests"}
+    assert world.state.phase == "rolled_back"
 
 
 def test_one_models_trouble_does_not_stop_the_others(spec: ModelSpec) -> None:
