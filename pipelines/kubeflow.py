@@ -131,14 +131,14 @@ class Kubeflow:
 
     # --- pipelines -------------------------------------------------------------------------------------------------
 
-    def pipeline(self, name: str, *, make: bool = True) -> str:
-        """The id of the pipeline called ``name``, made where it is not there; empty without ``make``."""
+    def pipeline(self, name: str) -> str:
+        """The id of the pipeline called ``name``, made where it is not there."""
         import kfp_server_api as api
 
         for _ in range(2):
             there = self._list(self._pipelines.pipeline_service_list_pipelines, "pipelines", name=name, **self._mine())
-            if there or not make:
-                return str(there[0].pipeline_id) if there else ""
+            if there:
+                return str(there[0].pipeline_id)
             try:
                 body = api.V2beta1Pipeline(display_name=name, **self._mine())
                 return str(self._ask(self._pipelines.pipeline_service_create_pipeline, body, once=True).pipeline_id)
@@ -161,15 +161,15 @@ class Kubeflow:
                 unsure = error
         raise unsure
 
-    def experiment(self, name: str, *, make: bool = True) -> str:
-        """The id of the experiment called ``name``, made where it is not there; empty without ``make``."""
+    def experiment(self, name: str) -> str:
+        """The id of the experiment called ``name``, made where it is not there."""
         import kfp_server_api as api
 
         for _ in range(2):
             find = self._experiments.experiment_service_list_experiments
             there = self._list(find, "experiments", name=name, **self._mine())
-            if there or not make:
-                return str(there[0].experiment_id) if there else ""
+            if there:
+                return str(there[0].experiment_id)
             try:
                 body = api.V2beta1Experiment(display_name=name, **self._mine())
                 create = self._experiments.experiment_service_create_experiment

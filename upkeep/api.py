@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from upkeep.update.outcome import Outcome
     from upkeep.update.record import UpdateRecord
 
-SpecLike = "str | Path | ModelSpec"
-
 
 def load_spec(spec: str | Path | ModelSpec) -> ModelSpec:
     """The model spec, checked, its relative paths resolved against its folder. Raises :class:`SpecError`."""

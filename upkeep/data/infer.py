@@ -77,7 +77,6 @@ def infer(
     target: str,
     name: str | None = None,
     positive: Label | None = None,
-    object_store: ObjectStore | None = None,
 ) -> Inferred:
     """A spec for the data at ``path_or_uri`` (a file, a folder, or s3://) that predicts the column ``target``.
 
@@ -85,7 +84,7 @@ def infer(
     :class:`DataError` when the data cannot be read or holds nothing to learn, :class:`AccessError` without permission.
     """
     source = str(path_or_uri)
-    sample = _sample(source, object_store or ObjectStore())
+    sample = _sample(source, ObjectStore())
     _require_target(sample, target, source)
     return _Inference(sample, source, target, name, positive).run()
 

@@ -6,7 +6,7 @@ else streams as record batches (``upkeep.data.read``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from upkeep.data.kinds import Column, Kind, guess_kind, to_kind
 from upkeep.drift import profile as profiles
-from upkeep.drift.detect import Role, Watched
+from upkeep.drift.detect import Watched
 from upkeep.drift.profile import Baseline, ColumnProfile, ColumnReference, Profile, Reference, Values
 from upkeep.drift.report import drift_report
 from upkeep.drift.result import ColumnDrift, DriftReport
@@ -33,37 +33,23 @@ def compare(
     reference: str,
     current: str,
     settings: Drift = Drift(),  # noqa: B008 - a frozen record
-    *,
-    target: str | None = None,
-    prediction: str | None = None,
-    kinds: Mapping[str, Kind] | None = None,
-    seed: int = 0,
 ) -> DriftReport:
     """The drift of ``current`` against ``reference``: paths or addresses of Parquet or CSV files.
 
     Kinds follow from the Arrow types (numbers numeric; text and booleans categorical; times by their hour of the
-    day), in CSV files from the values, unless ``kinds`` says otherwise. ``target`` and ``prediction`` name columns
-    that are no features. A column that one side lacks, or that cannot be compared, is reported as insufficient.
-    ``settings.classifier_rows`` = 0 leaves out the two-sample classifier.
+    day), in CSV files from the values. A column that one side lacks, or that cannot be compared, is
+    reported as insufficient. ``settings.classifier_rows`` = 0 leaves out the two-sample classifier.
 
     Raises :class:`DataError` for a file that is missing, damaged or shares no column with the other.
     """
     old, new = open_source(reference), open_source(current)
-    columns, unlike = _common(old, new, dict(kinds or {}))
+    columns, unlike = _common(old, new)
     if not columns:
         raise DataError(
             "the two files have no column that could be compared",
             where=Where(file=current),
             fix=f"compare files with the same columns; {Path(reference).name} has {', '.join(old.schema.names[:10])}",
         )
-    roles: dict[str, Role] = {}
-    if target is not None:
-        roles[target] = "target"
-    if prediction is not None:
-        roles[prediction] = "prediction"
-    for name in roles:
-        if name not in old.schema.names:
-            raise DataError("there is no such column", where=Where(file=reference, field=name), fix="name a column")
     baseline = old.baseline(columns)
     now = new.profile(baseline.reference)
 
@@ -71,27 +57,23 @@ def compare(
         return _finite(old, name), _finite(new, name)
 
     two_sample = None
-    features = [column for column in columns if column.name not in roles]
-    if settings.classifier_rows and features and baseline.profile.rows and now.rows:
+    if settings.classifier_rows and baseline.profile.rows and now.rows:
         from upkeep.drift.two_sample import sample_rows, two_sample_test
 
-        names = [column.name for column in features]
+        names = [column.name for column in columns]
         two_sample = two_sample_test(
-            sample_rows(old.batches(names), settings.classifier_rows, seed=seed),
-            sample_rows(new.batches(names), settings.classifier_rows, seed=seed + 1),
-            features,
+            sample_rows(old.batches(names), settings.classifier_rows, seed=0),
+            sample_rows(new.batches(names), settings.classifier_rows, seed=1),
+            columns,
             settings,
-            seed=seed,
+            seed=0,
         )
     return drift_report(
-        [Watched(baseline, [now], roles, values if settings.exact_ks else None)],
+        [Watched(baseline, [now], values=values if settings.exact_ks else None)],
         settings,
         reference=reference,
         two_sample=two_sample,
-        also=[
-            _not_compared(name, why, roles.get(name, "feature"), baseline.profile.rows, now.rows)
-            for name, why in unlike.items()
-        ],
+        also=[_not_compared(name, why, baseline.profile.rows, now.rows) for name, why in unlike.items()],
     )
 
 
@@ -256,7 +238,7 @@ def _is_text(type_: pa.DataType) -> bool:
     return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
 
 
-def _common(old: Source, new: Source, kinds: dict[str, Kind]) -> tuple[list[Column], dict[str, str]]:
+def _common(old: Source, new: Source) -> tuple[list[Column], dict[str, str]]:
     """The columns to compare, and why each other column cannot be."""
     columns: list[Column] = []
     unlike: dict[str, str] = {}
@@ -280,10 +262,10 @@ def _common(old: Source, new: Source, kinds: dict[str, Kind]) -> tuple[list[Colu
             found = [
                 source.kinds[name] for source, type_ in zip((old, new), types, strict=True) if not _is_empty(type_)
             ]
-            kind = kinds.get(name) or (found[0] if found else "categorical")
+            kind = found[0] if found else "categorical"
             if kind is None or None in found:
                 unlike[name] = f"A column of type {types[0]} cannot be compared."
-            elif len(set(found)) > 1 and name not in kinds:
+            elif len(set(found)) > 1:
                 unlike[name] = f"The column is {found[0]} in the reference and {found[1]} now."
             else:
                 columns.append(Column(name=name, kind=kind))
@@ -299,10 +281,10 @@ def _finite(source: Source, name: str) -> Values:
     return finite
 
 
-def _not_compared(name: str, why: str, role: Role, reference_rows: int, current_rows: int) -> ColumnDrift:
+def _not_compared(name: str, why: str, reference_rows: int, current_rows: int) -> ColumnDrift:
     return ColumnDrift(
         column=name,
-        role=role,
+        role="feature",
         kind="categorical",
         finding="insufficient",
         reason=why,

@@ -141,14 +141,6 @@ def chi_squared(reference: Counts, current: Counts) -> ChiSquared | None:
     return ChiSquared(statistic=statistic, degrees=degrees, p_value=float(chdtrc(degrees, statistic)))
 
 
-def wasserstein_exact(reference: Floats, current: Floats) -> float:
-    """∫ |F − G| over all values (rows,), in the values' own unit; ``scipy.stats.wasserstein_distance``'s number."""
-    values = np.sort(np.concatenate([reference, current]))
-    f = np.searchsorted(np.sort(reference), values[:-1], side="right") / len(reference)
-    g = np.searchsorted(np.sort(current), values[:-1], side="right") / len(current)
-    return float(np.sum(np.abs(f - g) * np.diff(values)))
-
-
 def wasserstein_binned(
     edges: Floats,
     reference: Counts,

@@ -19,14 +19,12 @@ from upkeep.spec.model import ModelSpec
 _PICKLES = (".joblib", ".pickle", ".pkl")
 
 
-def adopt_folder(
-    source: Path, spec: ModelSpec, out: Path, *, allowed: Sequence[str] = (), rows: pa.Table | None = None
-) -> Manifest:
+def adopt_folder(source: Path, spec: ModelSpec, out: Path, *, rows: pa.Table | None = None) -> Manifest:
     """Make the model folder ``out`` of the skops file ``source``; its manifest.
 
     The file holds a fitted scikit-learn classifier (a Pipeline, as a rule) that takes a ``pandas.DataFrame`` of the
     spec's feature columns, or some of them, as they are. ``rows``: real rows it must answer; without them, a made-up
-    one. ``allowed``: import paths of types it may hold, beside the spec's ``estimators``. Its classes are the spec's
+    one. Its classes are the spec's
     ``data.target.classes``, or where those are not given, its own.
 
     Raises :class:`ModelError` when the file is a pickle or damaged, holds types that are not trusted, is no
@@ -34,8 +32,7 @@ def adopt_folder(
     """
     where = Where(file=str(source))
     _require_skops(source, where)
-    trusted = (*spec.estimators, *allowed)
-    estimator = skops_file.load(source, allowed=trusted)
+    estimator = skops_file.load(source, allowed=spec.estimators)
     _require_classifier(estimator, where)
     columns = _columns(estimator, spec, where)
     classes = spec.data.target.classes or tuple(
@@ -51,7 +48,7 @@ def adopt_folder(
         )
     manifest = Manifest(format="sklearn", columns=columns, classes=classes, positive=positive, libraries={})
     save_sklearn(out, estimator, manifest)
-    model = load(out, allowed=trusted)
+    model = load(out, allowed=spec.estimators)
     try:
         model.predict_proba(rows if rows is not None else _made_up(columns))
     except ModelError as error:

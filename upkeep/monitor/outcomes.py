@@ -182,8 +182,6 @@ class Labelled:
     predicted: str
     answered: int
     labelled: int
-    delay_seconds: float | None
-    """The median time from request to label, of those that have one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,16 +356,16 @@ def _rows(cells: Sequence[Any], classes: Sequence[Label], positive: Label | None
 
 
 def coverage(journal: Journal, *, since: datetime | None = None) -> tuple[Labelled, ...]:
-    """How many answered rows have a label, and how late it came, by version and predicted class."""
+    """How many answered rows have a label, by version and predicted class."""
     found = journal.database.execute(
-        f"""SELECT _version, _predicted, count(*), count(label.label), median(epoch(label.time) - epoch(answer._time))
+        f"""SELECT _version, _predicted, count(*), count(label.label)
         FROM {_ANSWER} answer LEFT JOIN {_LABEL} label ON label.id = answer._key
         WHERE ? IS NULL OR _time >= ? GROUP BY ALL ORDER BY ALL""",
         [None if since is None else since.astimezone(UTC).replace(tzinfo=None)] * 2,
     ).fetchall()
     return tuple(
-        Labelled(version=version, predicted=predicted, answered=answered, labelled=labelled, delay_seconds=delay)
-        for version, predicted, answered, labelled, delay in found
+        Labelled(version=version, predicted=predicted, answered=answered, labelled=labelled)
+        for version, predicted, answered, labelled in found
     )
 
 

@@ -175,15 +175,14 @@ class Pairing:
             del self.waiting[key]
         return (event, half.event) if event.kind == "request" else (half.event, event)
 
-    def forget(self, now: datetime) -> int:
-        """Drop what waited too long, and the oldest of too many; how many lines."""
+    def forget(self, now: datetime) -> None:
+        """Drop what waited too long, and the oldest of too many."""
         halves = self.halves()
         kept = [half for half in halves if half.since + PATIENCE > now][-MOST_WAITING:]
         if len(kept) < len(halves):
             self.waiting = {}
             for half in kept:
                 self.waiting.setdefault((half.event.kind, half.event.service, half.event.id), []).append(half)
-        return len(halves) - len(kept)
 
     def halves(self) -> list[Half]:
         """Everything that waits, oldest first."""
@@ -386,8 +385,6 @@ class Read:
     lines: int = 0
     unreadable: int = 0
     """Lines that are no event, and pairs whose bodies say nothing."""
-    unanswered: int = 0
-    """Lines that were given up, since their other half did not come."""
     rows: int = 0
 
 
@@ -436,7 +433,7 @@ def read_answers(
                         tick(read.lines)
     read.unreadable += answers.unreadable
     read.rows += len(answers)
-    read.unanswered += pairing.forget(now)
+    pairing.forget(now)
     if new:
         yield answers.take(), dict(new)
     if tick:

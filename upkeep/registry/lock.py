@@ -248,7 +248,6 @@ def hold(
     now: Callable[[], datetime],
     seconds: float = LEASE_SECONDS,
     every: float | None = None,
-    token: Callable[[], str] = lambda: uuid4().hex,
 ) -> Iterator[Lease]:
     """Hold the lock at ``prefix`` while the block runs, renewed in the background.
 
@@ -256,7 +255,7 @@ def hold(
     Raises :class:`ConflictError`, which names the holder and until when, where somebody else has it. The block asks
     :meth:`Lease.check` before what must not be done by two.
     """
-    lease = Lease(store, prefix, holder, now=now, seconds=seconds, token=token())
+    lease = Lease(store, prefix, holder, now=now, seconds=seconds, token=uuid4().hex)
     stop = threading.Event()
     beat = threading.Thread(
         target=lease.beat, args=(stop, seconds / BEATS if every is None else every), name=f"lock {prefix}", daemon=True
@@ -283,7 +282,6 @@ def take_part(
     first: bool,
     last: bool,
     now: Callable[[], datetime],
-    every: float = APART_BEAT,
 ) -> Iterator[Lease]:
     """Be, while the block runs, one of the processes that hold the lock at ``prefix`` together: all that name
     ``holder``.
@@ -295,7 +293,7 @@ def take_part(
     lease = Lease(store, prefix, holder, now=now, seconds=APART_SECONDS, token=holder)
     lease.join(first=first)
     stop = threading.Event()
-    beat = threading.Thread(target=lease.beat, args=(stop, every), name=f"lock {prefix}", daemon=True)
+    beat = threading.Thread(target=lease.beat, args=(stop, APART_BEAT), name=f"lock {prefix}", daemon=True)
     beat.start()
     try:
         yield lease

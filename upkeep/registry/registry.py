@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-UPDATE, ROLLOUT = "update", "rollout"
+UPDATE = "update"
 """What a lock is of: ``update``, which updates, adoptions and sweeps hold; ``rollout``, of who moves the traffic."""
 _VERSION = re.compile(r"v([1-9][0-9]*)")
 
@@ -394,9 +394,9 @@ class Registry:
         """Hold the lock of updates with the other steps of ``update``: :func:`upkeep.registry.lock.take_part`."""
         return lock.take_part(self.store, self._key(f"lock/{UPDATE}"), update, first=first, last=last, now=now)
 
-    def holder(self, *, of: str = UPDATE) -> Epoch | None:
-        """Who holds the lock, or None; its time may be past."""
-        return lock.holder_of(self.store, self._key(f"lock/{of}"))[1]
+    def holder(self) -> Epoch | None:
+        """Who holds the lock of updates, or None; its time may be past."""
+        return lock.holder_of(self.store, self._key(f"lock/{UPDATE}"))[1]
 
     def unlock(self, reason: str, *, of: str = UPDATE, holder: str = "") -> Epoch | None:
         """End the lock, whoever holds it (or only ``holder``); who did, or None: it was free.

@@ -1,4 +1,4 @@
-"""What belongs to the object store's server, not to what it keeps: the bucket, its versioning, lock and lifecycle.
+"""What belongs to the object store's server, not to what it keeps: the bucket, its versioning and lifecycle.
 
 Everything is asked for only where it is not so already: doing it twice changes nothing. A server that does not know
 one of these (few but Amazon and MinIO know all) is said to, and does not stop the rest; keeping versions of objects
@@ -8,7 +8,7 @@ and removing old ones are conveniences, since the registry itself never overwrit
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,25 +21,16 @@ if TYPE_CHECKING:
 
 OWN = "upkeep-"
 """How the lifecycle rules that are ours are called; others are left alone."""
+NONCURRENT_DAYS = 30
+"""How long overwritten and deleted objects are kept."""
 _UNKNOWN = {"NotImplemented", "MethodNotAllowed", "UnsupportedOperation", "VersioningNotConfigured", "NotSupported"}
 
 
-def ensure_bucket(
-    uri: str,
-    object_store: ObjectStore = ObjectStore(),  # noqa: B008
-    *,
-    models: Sequence[str] = (),
-    versioning: bool = True,
-    noncurrent_days: int = 30,
-    payload_days: int | None = None,
-    lock_days: int | None = None,
-) -> tuple[str, ...]:
+def ensure_bucket(uri: str, object_store: ObjectStore = ObjectStore()) -> tuple[str, ...]:  # noqa: B008
     """Make the store ready: a folder, or a bucket with versioning and lifecycle; what was done, a sentence each.
 
-    ``noncurrent_days``: how long overwritten and deleted objects are kept. ``payload_days``: after how long the
-    logged requests of ``models`` go. ``lock_days``: objects cannot be removed for so long (a new bucket only).
-    Raises :class:`AccessError`, :class:`OutsideError` when the server is away, :class:`InputError` for a name or a
-    wish that cannot be.
+    Raises :class:`AccessError`, :class:`OutsideError` when the server is away, :class:`InputError` for a name that
+    cannot be.
     """
     if not uri.startswith("s3://"):
         store = open_store(uri, object_store)
@@ -47,15 +38,8 @@ def ensure_bucket(
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     endpoint = endpoint_of(object_store)
     server = _Server(bucket, uri, endpoint or "https://s3.amazonaws.com", region_of(object_store))
-    done = [server.make(lock=lock_days is not None)]
-    if versioning or lock_days is not None:
-        done.append(server.keep_versions())
-    if lock_days is not None:
-        done.append(server.lock(lock_days))
     root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-    expire = {f"{root}{model}/payloads/": payload_days for model in models if payload_days is not None}
-    done.append(server.clean_up(root, noncurrent_days, expire))
-    return tuple(done)
+    return server.make(), server.keep_versions(), server.clean_up(root)
 
 
 class _Server:
@@ -108,14 +92,14 @@ class _Server:
                 str(error), where=Where(field="object_store.endpoint"), fix="correct the endpoint"
             ) from error
 
-    def make(self, *, lock: bool) -> str:
+    def make(self) -> str:
         def make() -> str:
             if self.client.bucket_exists(self.bucket):
                 return f"the bucket {self.bucket} was there already"
             from minio.error import S3Error
 
             try:
-                self.client.make_bucket(self.bucket, location=self.region, object_lock=lock)
+                self.client.make_bucket(self.bucket, location=self.region)
             except S3Error as error:
                 if error.code != "BucketAlreadyOwnedByYou":
                     raise
@@ -135,73 +119,30 @@ class _Server:
 
         return self._ask(keep, "keeps no versions of objects")
 
-    def lock(self, days: int) -> str:
-        from minio.commonconfig import GOVERNANCE
-        from minio.error import S3Error
-        from minio.objectlockconfig import DAYS, ObjectLockConfig
-
-        def lock() -> str:
-            wanted = (GOVERNANCE, (days, DAYS))
-            there = None
-            try:
-                now = self.client.get_object_lock_config(self.bucket)
-                there = (now.mode, now.duration)
-            except ValueError:
-                pass  # the client cannot read a lock that says no time yet
-            except S3Error as error:
-                if error.code in _UNKNOWN:
-                    raise
-                raise InputError(
-                    f"the bucket {self.bucket} was made without object lock, which cannot be added",
-                    where=Where(file=self.uri),
-                    fix="name a new bucket, or leave the lock out",
-                ) from error
-            if there != wanted:
-                self.client.set_object_lock_config(self.bucket, ObjectLockConfig(GOVERNANCE, days, DAYS))
-            return f"objects cannot be removed for {days} days"
-
-        return self._ask(lock)
-
-    def clean_up(self, root: str, noncurrent_days: int, expire: dict[str, int]) -> str:
+    def clean_up(self, root: str) -> str:
         from minio.commonconfig import ENABLED, Filter
         from minio.lifecycleconfig import (
             AbortIncompleteMultipartUpload,
-            Expiration,
             LifecycleConfig,
             NoncurrentVersionExpiration,
             Rule,
         )
 
-        rules = [
-            Rule(
-                ENABLED,
-                rule_filter=Filter(prefix=root),
-                rule_id=f"{OWN}old{_slug(root)}",
-                noncurrent_version_expiration=NoncurrentVersionExpiration(noncurrent_days=noncurrent_days),
-                abort_incomplete_multipart_upload=AbortIncompleteMultipartUpload(days_after_initiation=7),
-            )
-        ]
-        rules += [
-            Rule(
-                ENABLED,
-                rule_filter=Filter(prefix=prefix),
-                rule_id=f"{OWN}payloads{_slug(prefix)}",
-                expiration=Expiration(days=days),
-            )
-            for prefix, days in expire.items()
-        ]
-        said = f"overwritten and deleted objects go after {noncurrent_days} days"
-        said += "".join(f", {prefix} after {days} days" for prefix, days in expire.items())
+        rule = Rule(
+            ENABLED,
+            rule_filter=Filter(prefix=root),
+            rule_id=f"{OWN}old{_slug(root)}",
+            noncurrent_version_expiration=NoncurrentVersionExpiration(noncurrent_days=NONCURRENT_DAYS),
+            abort_incomplete_multipart_upload=AbortIncompleteMultipartUpload(days_after_initiation=7),
+        )
 
         def clean() -> str:
             now = self.client.get_bucket_lifecycle(self.bucket)
             there = list(now.rules) if now else []
-            ids = {rule.rule_id for rule in rules}
-            others = [rule for rule in there if rule.rule_id not in ids]
-            own = {rule.rule_id: _facts(rule) for rule in there if rule.rule_id in ids}
-            if own != {rule.rule_id: _facts(rule) for rule in rules}:
-                self.client.set_bucket_lifecycle(self.bucket, LifecycleConfig([*others, *rules]))
-            return said
+            others = [each for each in there if each.rule_id != rule.rule_id]
+            if [_facts(each) for each in there if each.rule_id == rule.rule_id] != [_facts(rule)]:
+                self.client.set_bucket_lifecycle(self.bucket, LifecycleConfig([*others, rule]))
+            return f"overwritten and deleted objects go after {NONCURRENT_DAYS} days"
 
         return self._ask(clean, "removes nothing by age")
 

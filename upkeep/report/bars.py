@@ -45,9 +45,7 @@ def scale(values: Iterable[float | None], *, zero: bool = True) -> Scale:
     )
 
 
-def interval_scale(
-    intervals: Iterable[Interval | None], limits: Iterable[float | None] = (), *, zero: bool = True
-) -> Scale:
+def interval_scale(intervals: Iterable[Interval | None], limits: Iterable[float | None] = ()) -> Scale:
     """A scale for intervals and the limits they are held against."""
     ends = [end for found in intervals if found is not None for end in (found.low, found.estimate, found.high)]
-    return scale([*ends, *limits], zero=zero)
+    return scale([*ends, *limits])

@@ -148,10 +148,10 @@ def percent_axis(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
 
 
-def _counts_axis(axis: Any, ticks: int = 5) -> None:
+def _counts_axis(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(ticks, integer=True))
+    axis.set_major_locator(MaxNLocator(5, integer=True))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
 
 
@@ -162,11 +162,8 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def legend_above(axes: Any, columns: int, handles: Any = None) -> None:
-    options = {"handles": handles} if handles else {}
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, columnspacing=1.1, handletextpad=0.5, **options
-    )
+def legend_above(axes: Any, columns: int) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, columnspacing=1.1, handletextpad=0.5)
 
 
 def rows_by_period(periods: Sequence[PeriodCounts]) -> Markup:

@@ -51,7 +51,6 @@ def in_turn(
     election: Election,
     make: Callable[[], Watch],
     told: Callable[[Turn], None],
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Watch:
     """Watch with a new :class:`Watch` of ``make`` whenever this process leads, until one has ended by itself; that one.
 
@@ -70,7 +69,7 @@ def in_turn(
             leading.clear()
             for watch in current:
                 watch.stop()
-        told(Turn(at=now(), leads=leads, leader=tried.leader, trouble=trouble))
+        told(Turn(at=datetime.now(UTC), leads=leads, leader=tried.leader, trouble=trouble))
 
     thread = threading.Thread(target=election.run, args=(stop, tried), name="election", daemon=True)
     thread.start()

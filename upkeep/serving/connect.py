@@ -77,16 +77,15 @@ def open_counters(spec: ModelSpec, folder: Path | None = None, environ: Mapping[
     return LocalCounters(Folder(folder or default_folder(spec)))
 
 
-def open_election(lease: str, environ: Mapping[str, str] | None = None) -> Election:
+def open_election(lease: str) -> Election:
     """This process' part in the election by the Lease ``<namespace>/<name>``.
 
     Raises :class:`InputError` where that is none, or no Kubernetes is named.
     """
-    environ = os.environ if environ is None else environ
     namespace, _, name = lease.partition("/")
     if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?", lease):
         raise InputError(f"{lease!r} is no Lease", fix="write `--lease <namespace>/<name>`")
-    context = environ.get(CONTEXT)
+    context = os.environ.get(CONTEXT)
     if not context:
         raise InputError(
             "a Lease is Kubernetes', and none is named",

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -35,9 +34,6 @@ MOST_BYTES = 64 << 20
 """What may wait for the disk; beyond either, events are dropped and counted."""
 WRITE_EVENTS = 1_000
 """Events in one write."""
-
-_HOUR = timedelta(hours=1)
-_PLACE = re.compile(r"date=(\d{4}-\d\d-\d\d)/hour=(\d\d)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,34 +292,18 @@ def without_columns(body: bytes, drop: frozenset[str], columns: Sequence[str]) -
 # --- read back -----------------------------------------------------------------------------------------------------
 
 
-def read_events(folder: Path, since: datetime | None = None) -> Iterator[Event]:
+def read_events(folder: Path) -> Iterator[Event]:
     """The log's events, hour by hour; within an hour file by file, each in the order of writing.
 
-    ``since``: only events of that time (UTC) or later; folders that end before it are not opened. What is no event
-    (a line that a crash cut, or that is still being written) is skipped, and so is a file that goes away meanwhile.
-    No folder is an empty log.
+    What is no event (a line that a crash cut, or that is still being written) is skipped, and so is a file that goes
+    away meanwhile. No folder is an empty log.
     """
-    for place in sorted(folder.glob("date=*/hour=*")):
-        found = _PLACE.fullmatch(place.relative_to(folder).as_posix())
-        if not found:
-            continue
-        if since is not None:
-            start = datetime.fromisoformat(f"{found[1]}T{found[2]}:00:00+00:00")
-            if start + 2 * _HOUR <= since:  # a response lies in the hour of its request, which may be the one before
-                continue
-        for path in sorted(place.glob("*.jsonl")):
-            for event in read_file(path):
-                if since is None or event.time >= since:
+    for path in sorted(folder.glob("date=*/hour=*/*.jsonl")):
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            for line in file:
+                event = read_line(line)
+                if event is not None:
                     yield event
-
-
-def read_file(path: Path) -> Iterator[Event]:
-    """One file's events, in the order of writing; lines that are none are skipped."""
-    with suppress(FileNotFoundError), path.open("rb") as file:
-        for line in file:
-            event = read_line(line)
-            if event is not None:
-                yield event
 
 
 def read_line(line: bytes) -> Event | None:

@@ -11,8 +11,6 @@ from typing import Any
 from upkeep.errors import ModelError, SpecError, Where
 from upkeep.models.skops_file import resolve
 
-BOOSTING = "sklearn.ensemble.HistGradientBoostingClassifier"
-
 
 def estimator_class(path: str, *, allowed: Sequence[str], where: str) -> type:
     """The classifier's class at ``path``: one of scikit-learn's, or one that ``allowed`` names.

@@ -32,7 +32,6 @@ exactly when the step has passed.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -190,8 +189,9 @@ def _row(values: Floats) -> tuple[float, ...]:
 class TwoArm:
     """Canary and champion on live traffic, so far. Every method gives a new state; it is stored as it is.
 
-    Outcomes belong to the weight at the time of their *request*, and must be independent of each other: count one
-    outcome a user (:func:`one_each`) where users stay with their arm.
+    Outcomes belong to the weight at the time of their *request*, and must be independent of each other: where users
+    stay with their arm, count one outcome a user (when five alike of each were all counted, 10 to 26 % of equal
+    canaries were taken back).
     """
 
     margin: float
@@ -462,21 +462,6 @@ def _three(pairs: Pairs) -> tuple[Floats, Floats, Floats]:
     zero = pairs.both_right + pairs.both_wrong
     minus, none, plus = (np.array([each], np.float64) for each in (pairs.only_champion, zero, pairs.only_canary))
     return minus, none, plus
-
-
-# --- outcomes of one user ------------------------------------------------------------------------------------------
-
-
-def one_each(outcomes: Iterable[tuple[Hashable, bool]]) -> tuple[int, int]:
-    """(users, users whose outcome was bad) of one arm in one block, from (user or session, bad) in order of time.
-
-    The first outcome of each user counts. A user's outcomes resemble each other: when five alike of each
-    were all counted, 10 to 26 % of equal canaries were taken back.
-    """
-    first: dict[Hashable, bool] = {}
-    for user, bad in outcomes:
-        first.setdefault(user, bad)
-    return len(first), sum(first.values())
 
 
 def guard(

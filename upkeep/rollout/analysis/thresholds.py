@@ -26,7 +26,7 @@ class Reading:
     """Requests that it was taken from; for a metric of labels, the labelled ones that count for it."""
 
 
-def judge(threshold: Threshold, readings: Sequence[Reading], *, required: bool = True) -> MetricEvidence:
+def judge(threshold: Threshold, readings: Sequence[Reading]) -> MetricEvidence:
     """The verdict on the windows since the step began, oldest first, one after another without overlap.
 
     ``fail``: so many windows in a row missed the limit as ``threshold.failures`` says, at any time in the step. A
@@ -63,7 +63,7 @@ def judge(threshold: Threshold, readings: Sequence[Reading], *, required: bool =
         e_pass=None,
         fail_at=None,
         pass_at=None,
-        required=required,
+        required=True,
         verdict=verdict,
         text=_text(threshold, readings, newest, row, verdict),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,9 +24,8 @@ _POLL = 0.02
 class LocalCluster:
     """A client: any process of the same user may have one, beside the daemon that serves."""
 
-    def __init__(self, folder: Folder, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, folder: Folder) -> None:
         self._folder = folder
-        self._sleep = sleep
 
     def facts(self, spec: ModelSpec) -> Facts:  # noqa: ARG002 - the same for every model
         return FACTS
@@ -74,7 +73,7 @@ class LocalCluster:
             state = self._state(spec)
             if state["braked"] == braked and str(state["brake"]) == before:
                 return
-            self._sleep(_POLL)
+            time.sleep(_POLL)
         raise OutsideError(
             f"the weights were not {'forced' if braked else 'let go'} within {_BRAKE_SECONDS:g} s",
             where=Where(str(self._folder.status)),

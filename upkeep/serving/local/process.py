@@ -146,12 +146,12 @@ def trim(log: Path, most: int = MOST_LOG_BYTES) -> None:
         return
 
 
-def last_words(log: Path, most: int = 4096) -> str:
+def last_words(log: Path) -> str:
     """The line of a log that says most about an end: the last that begins with ``error``, else the last."""
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - most))
+            file.seek(max(0, file.tell() - 4096))
             lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     except FileNotFoundError:
         return ""

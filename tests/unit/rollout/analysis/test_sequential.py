@@ -28,7 +28,6 @@ from upkeep.rollout.analysis.sequential import (
     log_paired_above,
     log_paired_below,
     log_sum,
-    one_each,
     pass_bets,
     pooled_rate,
     step_margin,
@@ -362,11 +361,6 @@ def test_a_steps_margin_is_the_harm_accepted_over_all_traffic() -> None:
         pytest.approx(each) for each in (0.1, 0.02, 0.01, 0.005)
     ]
     assert step_margin(0.2, 1) == 0.5
-
-
-def test_one_outcome_a_user() -> None:
-    assert one_each([("a", True), ("b", False), ("a", False), ("b", True), ("c", False)]) == (3, 1)
-    assert one_each([]) == (0, 0)
 
 
 # --- pairs ---------------------------------------------------------------------------------------------------------
