@@ -74,7 +74,7 @@ def curves(
     indices of those that stand for the traffic to come (the rows that decide); the learning curves are scored on them,
     ageing on all. ``whole``: the chosen candidate itself. ``periods``: those it learned from, oldest first.
     ``worth``: a difference of the metric that matters to the owner (``gate.better.by``, or 0.01). No training is begun
-    after ``seconds`` of ``clock``.
+    after ``seconds`` of ``clock``. ``retrain`` None: none at all, and the champion alone tells of age.
     """
     deadline = clock() + seconds
     maker = _Maker(retrain, deadline, clock)
@@ -85,7 +85,7 @@ def curves(
     )
     by_periods, said_periods = _by_periods(judge, whole, periods, maker)
     if retrain is None:
-        said_rows = "Not measured: the curves are off, or the chosen candidate cannot be trained on less."
+        said_rows = "Not measured: explain.curves is 0, so that nothing was trained on less."
     elif maker.out_of_time:
         said_periods = f"{said_periods} Measuring stopped after {seconds:.0f} s; some points are missing.".strip()
     return Curves(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,6 @@ def evaluate(
     *,
     seed: int,
     retrain: Callable[[str], RetrainOn | None] | None = None,
-    curve_seconds: float = 60.0,
     clock: Callable[[], float],
     progress: Progress = lambda text, share: None,  # noqa: ARG005  the arguments are part of the signature
 ) -> Evaluation:
@@ -95,7 +95,7 @@ def evaluate(
 
     ``candidates``: in the order of the spec, failed ones too. ``retrain``: given the chosen candidate's name, what
     trains its recipe on a portion of its rows; None: no curves. ``clock``: seconds, monotonic: for latency and for
-    ``curve_seconds``. Everything random follows from ``seed``. Raises ``DataError`` when prepared rows cannot be
+    ``explain``. Everything random follows from ``seed``. Raises ``DataError`` when prepared rows cannot be
     read; a model that fails is a finding, not an error.
     """
     gate_rules = spec.gate
@@ -203,12 +203,10 @@ def evaluate(
             if taken is not None:
                 cost[name] = taken
         evidence = replace(evidence, cost=cost.get("candidate"))
-        recipe = retrain(chosen.name) if retrain is not None else None
-        if recipe is not None:
+        if retrain is not None:
             progress("learning curves", None)
-            answer = _curves(
-                spec, prepared, chosen, champion, sets, recipe=recipe, seed=seed, seconds=curve_seconds, clock=clock
-            )
+            recipe = retrain(chosen.name) if spec.explain.curves else None
+            answer = _curves(spec, prepared, chosen, champion, sets, recipe=recipe, seed=seed, clock=clock)
     verdict = gate(gate_rules, evidence)
     others = [one for one in candidates if one.name != evidence.candidate and one.goes_on and one.before]
     forgot += tuple(found for one in others if (found := _forgotten_by_another(spec, prepared, one, seed)))
@@ -501,15 +499,14 @@ def _curves(
     champion: ChampionInput | None,
     sets: _RowSets,
     *,
-    recipe: RetrainOn,
+    recipe: RetrainOn | None,
     seed: int,
-    seconds: float,
     clock: Callable[[], float],
 ) -> Curves:
     periods = chosen.periods or tuple(one.period for one in prepared.summary.periods if one.train)
     number = chosen.rows if chosen.rows is not None else prepared.count(parts=("train",), periods=periods)
 
-    def on(portion: Portion) -> Portioned | None:
+    def on(portion: Portion, recipe: RetrainOn) -> Portioned | None:
         try:
             made = recipe(portion)
         except Exception as error:  # noqa: BLE001  too few rows, a class missing: the point is left out
@@ -530,9 +527,9 @@ def _curves(
         periods,
         spec.gate.better.metric,
         worth=spec.gate.better.by or WORTH,
-        retrain=on,
+        retrain=partial(on, recipe=recipe) if recipe else None,
         champion_until=champion.until if champion else None,
         seed=seed,
-        seconds=seconds,
+        seconds=spec.explain.curves,
         clock=clock,
     )

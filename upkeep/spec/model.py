@@ -90,13 +90,13 @@ Points = Annotated[
     ),
 ]
 """A value or a difference of a metric, not negative; ``0.02`` or ``2%``."""
-_DURATION = r"^\s*(\d+(\.\d+)?|\.\d+)\s*(ms|s|m|h|d)\s*$"
+DURATION = r"^\s*(\d+(\.\d+)?|\.\d+)\s*(ms|s|m|h|d)\s*$"
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
 
 
 def parse_duration(value: object) -> object:
     """``"1.5h"`` → ``5400.0``; anything else is left for pydantic to judge."""
-    match = re.fullmatch(_DURATION, value) if isinstance(value, str) else None
+    match = re.fullmatch(DURATION, value) if isinstance(value, str) else None
     return float(Decimal(match[1]) * _SECONDS[match[3]]) if match else value
 
 
@@ -105,7 +105,7 @@ Seconds = Annotated[
     Ge(0),
     BeforeValidator(
         parse_duration,
-        json_schema_input_type=Annotated[float, Ge(0)] | Annotated[str, Field(pattern=_DURATION)],
+        json_schema_input_type=Annotated[float, Ge(0)] | Annotated[str, Field(pattern=DURATION)],
     ),
 ]
 """A length of time in seconds; written ``90``, ``90s``, ``10m``, ``2h`` or ``1d``."""
@@ -733,7 +733,8 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Explain:
-    """What the update's page tells of why the chosen candidate answers as it does, beside permutation importance."""
+    """What the update's page tells of the chosen candidate beside the verdict: why it answers as it does, and what less
+    data would have given."""
 
     __pydantic_config__ = EDGE
     gradients: bool = True
@@ -744,6 +745,9 @@ class Explain:
     """Of so many held-out rows, drawn by the seed."""
     steps: Annotated[int, Ge(4), Le(500)] = 32
     """Points on the way from the baseline to a row, of integrated gradients."""
+    curves: Seconds = 30.0
+    """Learning curves: the candidate is trained on less, to tell how much data is needed. No such training begins
+    after so long; 0: none at all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -1131,7 +1135,7 @@ class ModelSpec:
     gate: Gate = Gate()
     """What a candidate must show, before it becomes a challenger."""
     explain: Explain = Explain()
-    """What is told of why the candidate answers as it does."""
+    """What is told of the candidate beside the verdict."""
     serving: Serving = Serving()
     """How the model is served on the cluster."""
     rollout: Rollout = Rollout()

@@ -186,8 +186,9 @@ def reference() -> str:
         "For help while you type, save the output of `upkeep spec schema` beside the file as `upkeep.schema.json` and",
         "begin the file with `# yaml-language-server: $schema=upkeep.schema.json`.",
         "",
-        "A share is a number from 0 to 1 or a percentage: `0.2` and `20%` are the same. Relative paths start from the",
-        "folder of the file.",
+        "A share is a number from 0 to 1 or a percentage: `0.2` and `20%` are the same. A duration is a number of",
+        "seconds, or a number with `ms`, `s`, `m`, `h` or `d`: `600` and `10m` are the same. Relative paths start from",
+        "the folder of the file.",
     ]
     for path, node in _sections(_schema(), ""):
         lines += ["", f"## `{path}`" if path else "## The whole file", ""]
@@ -212,7 +213,7 @@ def _default(each: Node) -> str:
     if default is None or default in ("", [], {}) or "$ref" in each:
         return ""
     if isinstance(default, float):
-        default = f"{default:g}"
+        default = f"{default:.10g}"
     text = default if isinstance(default, str) else json.dumps(default, ensure_ascii=False)
     return f"`{text}`"
 
@@ -246,10 +247,13 @@ def _type(each: Node) -> str:
 
 
 def _union(branches: list[Node]) -> str:
+    from upkeep.spec.model import DURATION
+
     types = [branch.get("type") for branch in branches]
     if types[-2:] == ["number", "string"]:
-        share = _range("share", branches[-2]) if branches[-2].get("maximum") != 1 else "share"
-        return " or ".join([*map(_type, branches[:-2]), share])
+        kind = "duration" if branches[-1].get("pattern") == DURATION else "share"
+        said = kind if kind == "share" and branches[-2].get("maximum") == 1 else _range(kind, branches[-2])
+        return " or ".join([*map(_type, branches[:-2]), said])
     if types == ["string", "boolean", "integer"]:
         return "a label"
     if len(branches) == 2 and branches[1].get("type") == "array":

@@ -30,7 +30,6 @@ from upkeep.update.context import ArtifactLike, Context, step
 from upkeep.update.evaluated import ANSWERS, EVALUATION, ROWS
 
 VERIFY_ROWS = 200
-CURVE_SECONDS = 30.0
 
 
 @step
@@ -61,7 +60,6 @@ def evaluate(
             _champion(registry, work, spec, champion, rows.summary.privacy_key) if champion else None,
             seed=spec.seed,
             retrain=lambda chosen: _retrain(spec, rows, known[chosen]),
-            curve_seconds=CURVE_SECONDS,
             clock=time.perf_counter,
             progress=context.progress,
         )

@@ -14,7 +14,7 @@ from upkeep.data.prepared import Prepared
 from upkeep.evaluation.answers import ask, collect, union_of_classes
 from upkeep.evaluation.evaluate import CandidateInput, ChampionInput, Portion, Retrained, evaluate
 from upkeep.evaluation.result import Evaluation
-from upkeep.spec.model import Better, Ensemble, Fairness, Gate, ModelSpec, OldRows
+from upkeep.spec.model import Better, Ensemble, Explain, Fairness, Gate, ModelSpec, OldRows
 
 GATE = Gate(better=Better(metric="f1", by=0.01), resamples=300, min_rows=100, old=OldRows(worse_by_at_most=0.05))
 
@@ -244,6 +244,17 @@ def test_fairness_columns_and_progress_and_curves(prepared: Prepared) -> None:
     assert made.curves.by_age
     assert len(asked) > 4
     assert "learning curves" in told
+
+
+def test_without_curves_nothing_is_trained_and_the_page_says_why(prepared: Prepared) -> None:
+    def retrain(name: str) -> Any:
+        raise AssertionError(f"{name} was to be trained on less")
+
+    spec = replace(model_spec(), explain=Explain(curves=0))
+    made = run(prepared, [candidate()], champion(), spec, retrain=retrain)
+    assert made.curves is not None
+    assert made.curves.more_data == "Not measured: explain.curves is 0, so that nothing was trained on less."
+    assert made.curves.by_age  # the champion's own answers tell of that
 
 
 def test_the_same_inputs_give_the_same_record(prepared: Prepared) -> None:

@@ -102,6 +102,10 @@ EDITS: list[tuple[tuple[Any, ...], Any, bool]] = [
     (("explain", "rows"), 0, False),
     (("explain", "steps"), 3, False),
     (("explain",), {"gradients": False}, True),
+    (("explain", "curves"), "10s", True),
+    (("explain", "curves"), 0, True),
+    (("explain", "curves"), -1, False),
+    (("explain", "curves"), False, False),
     (("gate", "forgetting"), 0.02, True),
     (("gate", "forgetting"), {"worse_by_at_most": "2%", "min_rows": 50}, True),
     (("gate", "forgetting"), {"min_rows": 50}, False),
@@ -191,3 +195,5 @@ def test_the_reference_names_types_and_defaults() -> None:
     assert "## `data.columns.<name>`" in page
     assert "| `confidence` | share > 0.5, < 1 | `0.95` |" in page
     assert "| `bad_rows` | share | `0.01` |" in page
+    assert "| `checkpoint` | duration ≥ 0 | `300` |" in page
+    assert "| `keep` | duration ≥ 0 | `2592000` |" in page
