@@ -9,12 +9,16 @@ is written, with the folder's digest.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import make_data
+import numpy as np
+import numpy.typing as npt
 
 from upkeep.models.digest import folder_digest
 from upkeep.models.keras_runtime import keras, quiet
@@ -23,6 +27,11 @@ YEAR = tuple(f"2024-{month:02}" for month in range(1, 13))
 LONGEST = 32
 """Tokens of a review that are read."""
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+"""Of the vocabulary, the first."""
+SHARE, HIDDEN = 0.2, 10
+"""Of a review's tokens, so many are hidden, and at most these."""
+BATCH = 128
+DATE = "date_saved"
 
 
 def texts(rows: int) -> list[str]:
@@ -31,7 +40,8 @@ def texts(rows: int) -> list[str]:
 
 
 def pretrain(folder: Path, *, rows: int, epochs: int, layers: int = 2, units: int = 64, seed: int = 1) -> None:
-    """Write the preset to ``folder``, in place of what is there."""
+    """Write the preset to ``folder``, in place of what is there. On one kind of CPU, the same seed gives the same
+    weights."""
     keras()  # sets the backend up, before anything else imports it
     with quiet():
         import keras_hub
@@ -44,6 +54,7 @@ def pretrain(folder: Path, *, rows: int, epochs: int, layers: int = 2, units: in
     )
     models = keras_hub.models
     tokenizer = models.DistilBertTokenizer(vocabulary=vocabulary, lowercase=True)
+    reader = models.DistilBertTextClassifierPreprocessor(tokenizer, sequence_length=LONGEST)
     backbone = models.DistilBertBackbone(
         vocabulary_size=len(vocabulary),
         num_layers=layers,
@@ -53,28 +64,48 @@ def pretrain(folder: Path, *, rows: int, epochs: int, layers: int = 2, units: in
         max_sequence_length=LONGEST,
         dropout=0.0,
     )
-    masked = models.DistilBertMaskedLMPreprocessor(
-        tokenizer, sequence_length=LONGEST, mask_selection_rate=0.2, mask_selection_length=10
-    )
     task = models.DistilBertMaskedLM(backbone, preprocessor=None)
-    batches = tf.data.Dataset.from_tensor_slices(read).shuffle(len(read), seed=seed).batch(128).map(masked)
-    steps = epochs * -(-len(read) // 128)
+    steps = epochs * -(-len(read) // BATCH)
     rate = keras().optimizers.schedules.CosineDecay(0.0, steps, warmup_target=2e-3, warmup_steps=steps // 20)
     task.compile(
         keras().optimizers.AdamW(rate, weight_decay=0.01, clipnorm=1.0),
         keras().losses.SparseCategoricalCrossentropy(from_logits=True),
         weighted_metrics=["accuracy"],
     )
-    tell = keras().callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: print(
-            f"   pass {epoch + 1} of {epochs}: {logs['accuracy']:.0%} of the hidden words found", flush=True
-        )
-    )
     with quiet():
-        task.fit(batches.prefetch(2), epochs=epochs, verbose=0, callbacks=[tell])
+        tokens = np.asarray(reader(read)["token_ids"])
+        draw = np.random.default_rng(seed)
+        for epoch in range(epochs):
+            given, hidden, counts = hide(tokens[draw.permutation(len(tokens))], len(vocabulary), draw)
+            told = task.fit(given, hidden, sample_weight=counts, batch_size=BATCH, shuffle=False, verbose=0).history
+            print(f"   pass {epoch + 1} of {epochs}: {told['accuracy'][-1]:.0%} of the hidden words found", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     backbone.save_to_preset(str(folder))
-    models.DistilBertTextClassifierPreprocessor(tokenizer, sequence_length=LONGEST).save_to_preset(str(folder))
+    reader.save_to_preset(str(folder))
+    about = folder / "metadata.json"  # of which nothing is read; without the date, the same weights have one digest
+    about.write_text(json.dumps({key: value for key, value in json.loads(about.read_text()).items() if key != DATE}))
+
+
+def hide(
+    tokens: npt.NDArray[np.int32], words: int, draw: np.random.Generator
+) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Of each row of ``tokens``, shape (rows, LONGEST), a fifth is hidden: what the network is given, what it has to
+    say, and which of that counts.
+
+    Eight in ten of the hidden ones become ``[MASK]``, one another of ``words``, and one stays (Devlin et al., 2019).
+    KerasHub's own generator of masks takes no seed.
+    """
+    own = tokens >= len(SPECIAL)
+    places = np.argsort(np.where(own, draw.random(tokens.shape), 2.0), axis=1)[:, :HIDDEN]
+    counts = np.arange(HIDDEN) < np.ceil(SHARE * own.sum(axis=1, keepdims=True))
+    wanted = np.take_along_axis(tokens, places, axis=1)
+    how = draw.random(wanted.shape)
+    others = draw.integers(len(SPECIAL), words, wanted.shape, dtype=tokens.dtype)
+    shown = np.where(how < 0.8, SPECIAL.index("[MASK]"), np.where(how < 0.9, others, wanted))
+    given = tokens.copy()
+    np.put_along_axis(given, places, np.where(counts, shown, wanted).astype(tokens.dtype), axis=1)
+    padding = tokens != SPECIAL.index("[PAD]")
+    return {"token_ids": given, "padding_mask": padding, "mask_positions": places}, wanted, counts.astype(np.float32)
 
 
 def pin(base: Path) -> str:
