@@ -101,7 +101,7 @@ def _names(spec: ModelSpec) -> Iterator[str]:
         raise DataError(
             "the source is not there",
             where=Where(file=source, field="data.source"),
-            fix="name a file, a folder or an s3:// address; a path is relative to where the command runs",
+            fix="name a file, a folder or an s3:// address; a path in a file is relative to that file's folder",
         )
     # a folder that may not be listed is an error, never passed over: a whole period would be missing unseen
     for folder, _, files in os.walk(root, onerror=_refuse_folder):

@@ -735,23 +735,35 @@ def _problems(state: _State, tally: _Tally, quarantine: _Quarantine, out: Path) 
 
 
 def _too_many_refused(state: _State, quarantine: _Quarantine, out: Path) -> tuple[Problem, ...]:
+    """One problem for all periods that were refused for the same reasons: a wrong column says it once, not monthly."""
     limit = state.spec.data.limits.bad_rows
     total = sum(state.read.values())
-    problems = []
+    alike: dict[tuple[bool, frozenset[str]], list[str | None]] = {}
     for period in sorted(state.read, key=lambda name: period_order(name or "")):
         refused, read = quarantine.rows[period], total if period is None else state.read[period]
-        if refused == 0 or refused <= limit * read:
-            continue
+        if refused > limit * read:
+            alike.setdefault((period is None, frozenset(quarantine.reasons[period])), []).append(period)
+    problems = []
+    for periods in alike.values():
+        first, last = periods[0], periods[-1]
+        counts: Counter[str] = Counter()
+        for period in periods:
+            counts.update(quarantine.reasons[period])
+        refused = sum(quarantine.rows[period] for period in periods)
+        read = total if first is None else sum(state.read[period] for period in periods)
         reasons = "; ".join(
-            f"{count:,} × {reason} (as in {quarantine.examples[period, reason]})"
-            for reason, count in quarantine.reasons[period].most_common(8)
+            f"{count:,} × {reason} (as in {quarantine.examples[first, reason]})"
+            for reason, count in counts.most_common(8)
         )
-        what = "all files" if period is None else f"period {period}"
-        belonging = " belong to no period and" if period is None else ""
+        what, each = f"period {first}", ""
+        if first is None:
+            what = "all files belong to no period and"
+        elif len(periods) > 1:
+            what, each = f"{len(periods)} periods, {first} to {last},", " in each"
         problems.append(
             Problem(
-                f"{refused:,} of {read:,} rows of {what}{belonging} were refused ({refused / read:.1%}, the limit is "
-                f"{limit:.1%}): {reasons}",
+                f"{refused:,} of {read:,} rows of {what} were refused ({refused / read:.1%}, the limit is "
+                f"{limit:.1%}{each}): {reasons}",
                 Where(file=str(out / prepared.QUARANTINE)),
                 "every refused row is in that file with its reason: repair them at their origin, or raise "
                 "data.limits.bad_rows",

@@ -70,7 +70,7 @@ def open_file(uri: str, object_store: ObjectStore) -> Iterator[Any]:
         ) from error
     except OSError as error:
         message = "the file is not there" if not path.exists() else f"the file cannot be opened: {_first_line(error)}"
-        raise DataError(message, where=Where(file=uri), fix="look at data.source") from error
+        raise DataError(message, where=Where(file=uri), fix="check the path") from error
     with file:
         yield file
 

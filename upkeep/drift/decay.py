@@ -112,7 +112,8 @@ def decay(
         unexplained_low, unexplained_high = _interval(new_left - old_missed, smaller)
     concept: Any = "no"
     if not decays:
-        reason = f"{said}: no decay beyond {least_rise:g}."
+        doubt = "" if high < least_rise else " is shown, and none is ruled out"
+        reason = f"{said}: no decay beyond {least_rise:g}{doubt}."
     elif explained is None or unexplained is None or unexplained_low is None or unexplained_high is None:
         concept = "insufficient"
         reason = f"{said}. Whether the change of the inputs explains it was not looked at."

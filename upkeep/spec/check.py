@@ -640,6 +640,22 @@ def _parameters(
             meant = nearest(name, signature)
             fix = f"did you mean `{meant}`?" if meant else f"it has {', '.join(signature)}"
             yield c.error(f"{estimator.__name__} has no parameter `{name}`", fix, *here)
+    yield from _values(c, candidate.params, estimator, (*path, "params"))
+
+
+def _values(
+    c: _Context, params: Mapping[str, object], estimator: type, path: tuple[str | int, ...]
+) -> Iterator[Problem]:
+    """What scikit-learn would refuse when it fits; an estimator in an estimator is left to it."""
+    from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
+
+    constraints = getattr(estimator, "_parameter_constraints", {})
+    for name, value in params.items():
+        if name in constraints and not (isinstance(value, str) and "." in value):
+            try:
+                validate_parameter_constraints(constraints, {name: value}, caller_name=estimator.__name__)
+            except InvalidParameterError as error:
+                yield c.error(" ".join(str(error).split()), "correct the value", *path, name)
 
 
 def _searches(c: _Context) -> Iterator[Problem]:

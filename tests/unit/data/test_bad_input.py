@@ -529,3 +529,16 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path, folder):
     (tmp_path / ".prepared.partial" / "junk").write_text("half")
     make.prepared(tmp_path, make.spec(folder))
     assert {path.name for path in tmp_path.iterdir()} == {"data", "prepared"}
+
+
+def test_a_fault_of_many_periods_is_told_once(tmp_path, folder):
+    make.months(folder, 2, rows=200)
+    for month, bad in (("2024-03", 4), ("2024-05", 50)):
+        rows = make.table(100, first=int(month[-1]) * 1000)
+        for row in range(bad):
+            rows = make.replace_value(rows, "size", row, float("inf"))
+        make.write(rows, folder / f"period={month}" / "a.parquet")
+    message = refused(tmp_path, make.spec(folder, limits=Limits(bad_rows=0.02)))
+    assert message.count("were refused") == 1
+    assert "54 of 200 rows of 2 periods, 2024-03 to 2024-05, were refused (27.0%, the limit is 2.0% in each)" in message
+    assert "54 × size is infinite (as in period=2024-03/a.parquet, row 1)" in message

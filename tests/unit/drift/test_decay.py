@@ -140,7 +140,15 @@ def test_a_tiny_certain_rise_is_not_decay():
     old, new = ((rng.random(400_000) < share).astype(float) for share in (0.2, 0.205))
     found = decay(old, new, seed=0, resamples=200)
     assert found.low > 0 and found.finding == "stable"
+    assert found.reason.endswith("no decay beyond 0.01.")
     assert decay(old, new, seed=0, resamples=200, least_rise=0.001).finding == "decay"
+
+
+def test_few_rows_do_not_rule_decay_out():
+    old, new = (np.repeat([1.0, 0.0], counts) for counts in ((20, 280), (28, 272)))
+    found = decay(old, new, seed=0, resamples=500)
+    assert found.finding == "stable" and found.high > 0.01
+    assert found.reason.endswith("no decay beyond 0.01 is shown, and none is ruled out.")
 
 
 def days(count, seed, spread):

@@ -326,6 +326,7 @@ def test_listed_estimators_are_allowed_and_never_imported() -> None:
         ({"strategy": "incremental"}, "estimator", "has no partial_fit", "SGDClassifier"),
         ({"params": {"learning_rte": 0.1}}, "params.learning_rte", "has no parameter", "did you mean `learning_rate`?"),
         ({"search": {"space": {"depth": {"choices": [1]}}}}, "search.space.depth", "has no parameter", "max_depth"),
+        ({"params": {"learning_rate": -1}}, "params.learning_rate", "in the range (0.0, inf). Got -1", "correct"),
     ],
 )
 def test_scikit_learn_is_asked(more: dict[str, Any], field: str, message: str, fix: str) -> None:
@@ -335,6 +336,12 @@ def test_scikit_learn_is_asked(more: dict[str, Any], field: str, message: str, f
     assert problem.where.field == f"candidates[0].{field}"
     assert message in problem.message
     assert fix in problem.fix
+
+
+def test_an_estimator_in_an_estimator_is_left_to_the_fit() -> None:
+    inner = {"estimator": "sklearn.tree.DecisionTreeClassifier", "estimator__max_depth": -1}
+    text = spec(candidates=[candidate("a", estimator="sklearn.ensemble.AdaBoostClassifier", params=inner)])
+    assert found(text, imports=True) == []
 
 
 def test_decay() -> None:
