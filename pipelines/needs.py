@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from typing import Any
 
+from upkeep.pipelines.workers import GPU, on_workers, tfjob
+
 from upkeep.spec.model import ModelSpec, StepNeeds
 from upkeep.update.context import RUN_VARIABLE
+from upkeep.update.workers import JOB_VARIABLE, POD_VARIABLES
 
 RUN_LABEL = "pipeline/runid"
 """The label that KFP puts on each pod of a run: the run's id."""
-GPU = "nvidia.com/gpu"
 
 
 def needs_of(spec: ModelSpec, step: str, candidate: str = "") -> StepNeeds:
@@ -39,7 +42,8 @@ def give(task: Any, spec: ModelSpec, step: str, candidate: str = "") -> None:
 
     # the run's id, by the pod's own label: as a parameter it would keep KFP from ever finding the step in its cache
     kubernetes.use_field_path_as_env(task, RUN_VARIABLE, f"metadata.labels['{RUN_LABEL}']")
-    for name, value in sorted({**store_variables(spec), **spec.kubeflow.env}.items()):
+    variables = {**store_variables(spec), **spec.kubeflow.env}
+    for name, value in sorted(variables.items()):
         task.set_env_variable(name, value)
     for secret in spec.kubeflow.secrets:
         by_key: dict[str, list[str]] = {}
@@ -50,7 +54,14 @@ def give(task: Any, spec: ModelSpec, step: str, candidate: str = "") -> None:
             by_key = {key: names for key, names in by_key.items() if names}
         if secret.mount:
             kubernetes.use_secret_as_volume(task, secret.name, secret.mount)
-    _resources(task, needs_of(spec, step, candidate))
+    needs = needs_of(spec, step, candidate)
+    if on_workers(spec, candidate):
+        # in the environment, as what a pod asks for: as a parameter it would be part of what KFP caches by
+        task.set_env_variable(JOB_VARIABLE, json.dumps(tfjob(spec, needs, variables)))
+        for name, field_path in POD_VARIABLES.items():
+            kubernetes.use_field_path_as_env(task, name, field_path)
+        needs = StepNeeds(timeout=needs.timeout, retries=needs.retries)  # the rest is the workers'
+    _resources(task, needs)
 
 
 def _resources(task: Any, needs: StepNeeds) -> None:

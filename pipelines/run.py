@@ -24,6 +24,7 @@ from typing import Any
 from upkeep.pipelines.containers import containers as in_containers
 from upkeep.pipelines.needs import store_variables
 from upkeep.pipelines.update import update_pipeline
+from upkeep.pipelines.workers import on_workers
 
 from upkeep import records
 from upkeep.errors import OutsideError, UpkeepError, Where
@@ -34,6 +35,7 @@ from upkeep.store import open_store
 from upkeep.update.context import FAILURE_MARK, PROGRESS_MARK, UPDATE_VARIABLE
 from upkeep.update.failure import BUG, StepError, failure_of, leave, step_error
 from upkeep.update.record import UpdateRecord
+from upkeep.update.workers import no_workers_here
 
 LOG = "log.txt"
 NAME = "--function_to_execute"
@@ -69,8 +71,12 @@ def run_here(
 
     ``keep`` leaves the run's folder (prepared rows, every artifact) in place; of a step that failed without a word the
     log stays anyway. ``containers``: each step runs in one, of its image on a cluster. Raises what the failing step
-    raised, :class:`ConflictError` where another update of the model is under way.
+    raised, :class:`ConflictError` where another update of the model is under way, :class:`InputError` for
+    ``devices: workers``, which nothing here starts.
     """
+    for candidate in spec.candidates:
+        if on_workers(spec, candidate.name):
+            raise no_workers_here(candidate.name)
     store = open_store(spec.store, spec.object_store)
     registry = Registry(store, spec.name)
     data = canonical(spec)

@@ -17,7 +17,7 @@ from typing import Any
 
 from upkeep.pipelines.compile import compile_pipeline
 from upkeep.pipelines.kubeflow import Kubeflow, MissingError, access_of, ended
-from upkeep.pipelines.pods import KubernetesPods, Pods, Trouble
+from upkeep.pipelines.pods import KubernetesPods, Pods
 from upkeep.pipelines.run import Listener, Progress, update_id
 from upkeep.pipelines.update import pipeline_name
 
@@ -26,6 +26,7 @@ from upkeep.errors import AccessError, ConflictError, InputError, OutsideError, 
 from upkeep.registry.registry import Registry
 from upkeep.serving.connect import CONTEXT
 from upkeep.serving.kubernetes.client import open_api
+from upkeep.serving.kubernetes.pods import Trouble
 from upkeep.spec.check import STEPS
 from upkeep.spec.load import canonical
 from upkeep.spec.model import FineTune, ModelSpec

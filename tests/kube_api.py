@@ -8,6 +8,7 @@ to start, is asked only when the variable is set.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ import yaml
 
 KUBE_API = Path(os.environ.get("UPKEEP_KUBE_API", Path(__file__).parents[2] / "shared" / "kube-api"))
 CACHE = Path(os.environ.get("UPKEEP_KUBE_API_CACHE", Path.home() / ".cache" / "kube-api"))
+TRAINING_OPERATOR = "github.com/kubeflow/training-operator@v1.8.1"
 CRDS = {
     "InferenceService": "inferenceservices",
     "HTTPRoute": "httproutes",
@@ -50,14 +52,35 @@ def running_api_server(folder: Path) -> Iterator[Path]:
 def validator(kind: str, api_version: str) -> Any:
     """A strict validator of the published CRD. The schema itself is not checked: it is large, and not ours."""
     jsonschema = pytest.importorskip("jsonschema")
-    files = sorted((KUBE_API / "crds").glob(f"*-{CRDS[kind]}.yaml"))
-    if not files:
-        pytest.skip(f"no CustomResourceDefinition of {kind} in {KUBE_API}: set UPKEEP_KUBE_API")
-    crd = yaml.load(files[-1].read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    crd = tfjobs() if kind == "TFJob" else _in_folder(kind)
     group, version = api_version.split("/")
     assert crd["spec"]["group"] == group
     served = {each["name"]: each for each in crd["spec"]["versions"] if each["served"]}
     return jsonschema.Draft7Validator(strict(served[version]["schema"]["openAPIV3Schema"]))
+
+
+def _in_folder(kind: str) -> Any:
+    files = sorted((KUBE_API / "crds").glob(f"*-{CRDS[kind]}.yaml"))
+    if not files:
+        pytest.skip(f"no CustomResourceDefinition of {kind} in {KUBE_API}: set UPKEEP_KUBE_API")
+    return _read(files[-1])
+
+
+@functools.cache
+def tfjobs() -> Any:
+    """The CustomResourceDefinition of TFJob, from the Training Operator's Go module. Skips where that cannot be had."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip(f"no CustomResourceDefinition of TFJob: go, which fetches {TRAINING_OPERATOR}, is not installed")
+    command = [go, "mod", "download", "-json", TRAINING_OPERATOR]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        pytest.skip(f"no CustomResourceDefinition of TFJob: {TRAINING_OPERATOR} cannot be fetched")
+    return _read(Path(json.loads(done.stdout)["Dir"]) / "manifests/base/crds/kubeflow.org_tfjobs.yaml")
+
+
+def _read(path: Path) -> Any:
+    return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def strict(schema: Any) -> Any:

@@ -787,6 +787,14 @@ def _devices(c: _Context, candidate: FineTune, path: tuple[str | int, ...]) -> I
             *path,
             "precision",
         )
+    named = (c.spec.kubeflow.steps.get(name) for name in (f"train {candidate.name}", "train"))
+    if candidate.devices == "workers" and not any(needs and needs.workers for needs in named):
+        yield c.warning(
+            "two workers train it, in pods that an update on Kubeflow starts; `upkeep run` cannot",
+            f"say how many in `kubeflow.steps: {{train {candidate.name}: {{workers: 2}}}}`",
+            *path,
+            "devices",
+        )
     if candidate.devices == "workers" and candidate.search is not None:
         yield c.error(
             "several workers cannot search together: each would choose by its own clock and memory",
@@ -1107,7 +1115,10 @@ def _monitoring(c: _Context) -> Iterator[Problem]:
 
 STEPS = ("collect", "preprocess", "drift", "train", "evaluate", "deploy")
 """The steps of an update, by name."""
-OUR_VARIABLES = ("UPKEEP_RUN", "UPKEEP_UPDATE")
+OUR_VARIABLES = (
+    "UPKEEP_RUN", "UPKEEP_UPDATE", "UPKEEP_TFJOB",
+    "UPKEEP_POD_NAMESPACE", "UPKEEP_POD_NAME", "UPKEEP_POD_UID", "UPKEEP_POD_ACCOUNT",
+)  # fmt: skip
 
 
 def _kubeflow(c: _Context) -> Iterator[Problem]:
@@ -1118,7 +1129,14 @@ def _kubeflow(c: _Context) -> Iterator[Problem]:
             meant = nearest(name, known)
             fix = f"did you mean `{meant}`?" if meant else f"name one of {', '.join(known)}"
             yield c.error(f"there is no step {name!r}", fix, "kubeflow", "steps", name)
+    on_workers = [each.name for each in c.spec.candidates if isinstance(each, FineTune) and each.devices == "workers"]
     for name, needs in kubeflow.steps.items():
+        if needs.workers and not (on_workers and name in ("train", *(f"train {each}" for each in on_workers))):
+            yield c.error(
+                "workers train a candidate with `devices: workers`, and nothing else",
+                "write `devices: workers` in the candidate, and `workers` at `train` or at that candidate's name",
+                *("kubeflow", "steps", name, "workers"),
+            )
         for index, toleration in enumerate(needs.tolerations or ()):
             path = ("kubeflow", "steps", name, "tolerations", index)
             if toleration.operator == "Exists" and toleration.value:

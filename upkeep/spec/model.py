@@ -608,7 +608,7 @@ class FineTune:
     """The arithmetic of training; the model itself is kept and answers in float32."""
     devices: Devices = "one"
     """What trains, each on its share of every batch: ``one`` device; ``all`` GPUs of this machine; the ``workers`` that
-    ``TF_CONFIG`` lists, with all of theirs."""
+    ``TF_CONFIG`` lists, with all of theirs: pods that an update on Kubeflow starts."""
     checkpoint: Annotated[Seconds, Gt(0)] = 300.0
     """How often training is saved, to go on from there when it is killed."""
     search: Search | None = None
@@ -1076,6 +1076,8 @@ class StepNeeds:
     """Labels that the node must have."""
     tolerations: tuple[Toleration, ...] | None = None
     """Taints of nodes that the pod puts up with."""
+    workers: Annotated[int, Ge(2)] | None = None
+    """How many pods train a candidate with ``devices: workers``, each of which asks for this; the default is 2."""
     timeout: Annotated[Seconds, Ge(1)] | None = None
     """How long the pod may live before it is killed."""
     retries: Annotated[int, Ge(0)] | None = None

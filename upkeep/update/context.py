@@ -57,12 +57,16 @@ class Context:
     update: str
     registry: Registry
     step: str
+    listener: Callable[[str, float | None], None] | None = None
+    """Hears of progress, too."""
 
     def progress(self, text: str, share: float | None = None) -> None:
         """Say how far the step is; ``share`` of it done in [0, 1], None: unknown."""
         line = {"step": self.step, "text": text, "share": share}
         sys.stdout.write(PROGRESS_MARK + json.dumps(line) + "\n")
         sys.stdout.flush()
+        if self.listener is not None:
+            self.listener(text, share)
 
 
 def open_context(*, spec: str, spec_digest: str, step: str, update: str) -> Context:

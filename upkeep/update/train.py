@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from upkeep.data.prepared import Prepared
 from upkeep.errors import ModelError, Problem, Where
@@ -21,6 +22,7 @@ from upkeep.training.task import CHAMPION, Epoch, TrainingTask
 from upkeep.training.train import train as fit
 from upkeep.update import trained
 from upkeep.update.context import ArtifactLike, Context, step
+from upkeep.update.workers import train_on_workers
 
 SHOWN_EPOCHS = 40
 
@@ -37,11 +39,39 @@ def train(
     model: ArtifactLike,
     metrics: ArtifactLike,
 ) -> str:
-    """The digest of the training's record; of several workers, only the first leaves anything, and the others give an
-    empty text."""
+    """The digest of the training's record. ``devices: workers`` trains in pods of its own."""
+    chosen = next(c for c in context.spec.candidates if c.name == candidate)
+    rows, out = Path(prepared.path), Path(model.path)
+    given: dict[str, Any] = {"champion": champion, "candidate": candidate, "states": states, "members": members}
+    if isinstance(chosen, FineTune) and chosen.devices == "workers":
+        name = train_on_workers(context, rows, **given)
+        record = trained.get(context.registry, name)
+        context.registry.get_model(record.model, out)
+    else:
+        name = learn(context, rows, out, **given)
+        record = trained.get(context.registry, name)
+    framework = "keras" if record.format in NETWORKS else "scikit-learn"
+    model.metadata.update(digest=record.model, framework=framework, candidate=candidate)
+    result = record.result
+    metrics.metadata.update(rows=float(result.rows), seconds=float(result.seconds), **curve_metrics(result.curve))
+    return name
+
+
+def learn(
+    context: Context,
+    prepared: Path,
+    model: Path | None,
+    *,
+    champion: str,
+    candidate: str,
+    states: dict[str, str],
+    members: dict[str, str],
+) -> str:
+    """Train in this process, and leave the model in the registry, and in the new folder ``model``; the digest of the
+    training's record. Of several workers only the first leaves anything; the others give an empty text."""
     spec, registry = context.spec, context.registry
     chosen = next(c for c in spec.candidates if c.name == candidate)
-    rows = Prepared(Path(prepared.path))
+    rows = Prepared(prepared)
     with tempfile.TemporaryDirectory(prefix="upkeep-train-") as name:
         work = Path(name)
         digests = {member: record.model for member, record in trained.get_all(registry, members).items()}
@@ -83,7 +113,8 @@ def train(
         state_digest = registry.put_state(candidate, state_out) if state_out.exists() else ""
         if isinstance(chosen, FineTune):
             registry.drop_checkpoint(candidate)
-        shutil.copytree(out, model.path)
+        if model is not None:
+            shutil.copytree(out, model)
         manifest = read_manifest(out)
         record = trained.TrainedCandidate(
             model=digest,
@@ -98,9 +129,6 @@ def train(
             knew=knew or (),
             from_base=from_base,
         )
-    framework = "keras" if record.format in NETWORKS else "scikit-learn"
-    model.metadata.update(digest=digest, framework=framework, candidate=candidate)
-    metrics.metadata.update(rows=float(result.rows), seconds=float(result.seconds), **curve_metrics(result.curve))
     return trained.put(registry, record)
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from upkeep.pipelines import submit
 from upkeep.pipelines.kubeflow import Access, Kubeflow
-from upkeep.pipelines.pods import Trouble
 from upkeep.pipelines.run import Progress
 from upkeep.pipelines.submit import Place
 
 from tests.kfp_server import KfpServer
 from upkeep.registry.registry import Registry
+from upkeep.serving.kubernetes.pods import Trouble
 from upkeep.spec.load import load
 from upkeep.spec.model import ModelSpec
 from upkeep.store import open_store

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from upkeep.pipelines.pods import KubernetesPods, trouble_of
+from upkeep.pipelines.pods import KubernetesPods
 
 from tests.unit.serving.kubernetes.fake_client import FakeClient
 from upkeep.serving.kubernetes.api import Api
+from upkeep.serving.kubernetes.pods import trouble_of
 
 
 def pod(status: dict[str, Any], task: str = "train-2", memory: str = "2Gi") -> dict[str, Any]:

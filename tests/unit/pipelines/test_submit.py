@@ -14,7 +14,6 @@ import yaml
 from upkeep.pipelines import submit
 from upkeep.pipelines.compile import compile_pipeline
 from upkeep.pipelines.kubeflow import Kubeflow
-from upkeep.pipelines.pods import Trouble
 from upkeep.pipelines.submit import follow, start, task_names
 
 from tests.kfp_server import KfpServer
@@ -22,6 +21,7 @@ from tests.unit.pipelines.conftest import FakePods, World
 from upkeep import records
 from upkeep.errors import AccessError, ConflictError, DataError, InputError, OutsideError
 from upkeep.evaluation.result import Verdict
+from upkeep.serving.kubernetes.pods import Trouble
 from upkeep.spec.load import canonical
 from upkeep.update.failure import step_error
 from upkeep.update.record import UpdateRecord

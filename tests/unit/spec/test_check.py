@@ -206,6 +206,8 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
      "rollout.thresholds[0].metric", "that of one class"),
     ("float16 on several devices", network(devices="all", precision="mixed_float16"), "candidates[0].precision", "one device alone"),
     ("a search of several workers", network(devices="workers", search={"space": {"epochs": {"choices": [1, 2]}}}), "candidates[0].search", "cannot search together"),
+    ("workers of nobody", {**network(), "kubeflow": {"steps": {"train": {"workers": 2}}}}, "kubeflow.steps.train.workers", "nothing else"),
+    ("workers of another step", {**network(devices="workers"), "kubeflow": {"steps": {"all": {"workers": 2}}}}, "kubeflow.steps.all.workers", "nothing else"),
     ("precision without labels", {"rollout": {"margin": {"precision": 0.1}}}, "rollout.margin.precision", "needs labels"),
     ("recall without a class", {"data": target(classes=["a", "b", "c"]), "monitoring": {"labels": "x"},
                                 "rollout": {"margin": {"recall": 0.1}}},

@@ -104,9 +104,17 @@ class Api:
         query = {"fieldManager": MANAGER}
         return self._call("PATCH", path, query=query, body=change, kind="application/merge-patch+json")
 
-    def create(self, path: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """``path``: of all objects of the kind. Raises :class:`ConflictError` where one of the name is there."""
-        return self._call("POST", path, query={"fieldManager": MANAGER}, body=manifest)
+    def create(self, path: str, manifest: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """``path``: of all objects of the kind; with ``dry_run`` it is looked at as a real one, and not kept.
+
+        Raises :class:`ConflictError` where one of the name is there.
+        """
+        query = {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
+        return self._call("POST", path, query=query, body=manifest)
+
+    def delete(self, path: str) -> None:
+        """Delete an object, and before it what it owns. Raises :class:`MissingError` where it is not there."""
+        self._call("DELETE", path, query={"propagationPolicy": "Foreground"})
 
     def clock(self) -> datetime | None:
         """The server's time, by the Date of an answer: whole seconds; None: it says none."""

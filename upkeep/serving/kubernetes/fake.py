@@ -80,7 +80,8 @@ class FakeKubernetes:
         if method == "POST" and path.endswith("/selfsubjectaccessreviews"):
             return {**body, "status": {"allowed": bool(self.allowed(body["spec"]["resourceAttributes"]))}}
         if method == "POST":
-            return self._put(f"{path}/{self._new_name(path, body)}", body, None)
+            name = self._new_name(path, body)
+            return body if query.get("dryRun") else self._put(f"{path}/{name}", body, None)
         if method == "DELETE":
             found = self._one(path)
             del self.objects[path]

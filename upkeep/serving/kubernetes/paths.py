@@ -16,6 +16,8 @@ DEPLOYMENTS: Final = ("apps/v1", "deployments")
 CONFIG_MAPS: Final = ("v1", "configmaps")
 LEASES: Final = ("coordination.k8s.io/v1", "leases")
 EVENTS: Final = ("v1", "events")
+PODS: Final = ("v1", "pods")
+TFJOBS: Final = ("kubeflow.org/v1", "tfjobs")
 ACCESS_REVIEWS: Final = ("authorization.k8s.io/v1", "selfsubjectaccessreviews")
 KNATIVE_SERVICES: Final = ("serving.knative.dev/v1", "services")
 

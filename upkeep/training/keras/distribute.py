@@ -29,10 +29,30 @@ def is_chief(devices: Devices, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether this process writes what a training leaves: of several workers, only the first does."""
     if devices != "workers":
         return True
-    told = json.loads(environ.get("TF_CONFIG") or "{}")
-    task = told.get("task", {})
-    first = "chief" if told.get("cluster", {}).get("chief") else "worker"
-    return bool(task.get("type") == first and int(task.get("index", 0)) == 0)
+    told = told_of_workers(environ)
+    first = "chief" if told["cluster"].get("chief") else "worker"
+    return bool(told["task"]["type"] == first and told["task"]["index"] == 0)
+
+
+def told_of_workers(environ: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """What ``TF_CONFIG`` says: ``cluster``, the addresses of each kind of worker, and ``task``, which of them this is.
+
+    Raises :class:`ModelError` where it does not say that.
+    """
+    try:
+        told = json.loads(environ.get("TF_CONFIG") or "{}")
+        task, cluster = told["task"], told["cluster"]
+        ports = [int(address.rpartition(":")[2]) for addresses in cluster.values() for address in addresses]
+        kind, index = str(task["type"]), int(task["index"])
+        if not ports or not 0 <= index < len(cluster[kind]):
+            raise ValueError("there is no such worker")
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(
+            "TF_CONFIG does not say which worker this is",
+            where=Where(field="devices"),
+            fix='set it on each: {"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}',
+        ) from error
+    return {"cluster": cluster, "task": {"type": kind, "index": index}}
 
 
 @contextmanager
@@ -87,16 +107,7 @@ def _strategy(devices: Devices) -> Any:
     if devices == "all":
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         return tf.distribute.MirroredStrategy([device.name for device in tf.config.list_logical_devices(kind)])
-    try:
-        task = json.loads(os.environ["TF_CONFIG"])["task"]
-        str(task["type"]), int(task["index"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise ModelError(
-            "TF_CONFIG does not say which worker this is",
-            where=Where(field="devices"),
-            fix='set it on each: {"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}',
-        ) from error
-    told = json.loads(os.environ["TF_CONFIG"])
+    told = told_of_workers()
     _meet(told)
     _limit_waiting(told)
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=float(WAIT))
@@ -108,7 +119,7 @@ def _meet(told: Mapping[str, Any]) -> None:
     wait for ever. Raises :class:`OutsideError` after :data:`WAIT` seconds."""
     task, ends = told["task"], time.monotonic() + WAIT
     others = [address for addresses in told["cluster"].values() for address in addresses]
-    own = others.pop(others.index(told["cluster"][task["type"]][int(task["index"])]))
+    own = others.pop(others.index(told["cluster"][task["type"]][task["index"]]))
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("", int(own.rpartition(":")[2])))  # as TensorFlow's server does
