@@ -469,7 +469,14 @@ class _Look:
         if live is not None and live.commit is not None:
             applied = live.commit in (git.tree.commit, git.commit, *ledger.heads)
         return Observation(
-            live=live, probe=probe, verified=verified, shadow=shadow, analysis=analysis, edit=git.edit, applied=applied
+            live=live,
+            probe=probe,
+            verified=verified,
+            shadow=shadow,
+            analysis=analysis,
+            edit=git.edit,
+            applied=applied,
+            steady=ledgers.steady(ledger, state),
         )
 
     def _trouble(self, kind: str, error: UpkeepError) -> None:

@@ -393,6 +393,9 @@ def _baking(look: _Look) -> Decision:
     # Silence is no good news: some request must have been seen.
     if analysis is None or (analysis.verdict != "pass" and not any(each.canary_n > 0 for each in analysis.metrics)):
         missing = f"any evidence on {look.canary.version} at 100 %"
+    elif look.seen.steady is not None and (look.now - look.seen.steady).total_seconds() < bake:
+        # one that dies and comes back again and again has the champion to stand in for it only until here
+        missing = f"{look.canary.version} to have all traffic for {_span(bake)} without a break"
     else:
         missing = look.not_ready()
     if not missing:

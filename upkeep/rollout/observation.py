@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from upkeep.rollout.analysis.result import Analysis
@@ -40,3 +41,5 @@ class Observation:
     edit: Edit | None = None
     applied: bool | None = None
     """The commit that holds the state (or a later one) is what the cluster applied last; None: nobody can say."""
+    steady: datetime | None = None
+    """Since when live traffic was as Git says at every look of this stage; None: it is not now, or nobody knows."""

@@ -174,6 +174,24 @@ def test_a_canary_that_turns_bad_after_promotion_is_taken_back(world: World) -> 
     assert "errors" in told.state.reason
 
 
+def test_a_canary_that_dies_in_its_bake_time_bakes_anew(world: World) -> None:
+    """Its server was started again and again, and the old champion stood in for it: nobody would afterwards."""
+    world.run(until=lambda told: told.state is not None and told.state.phase == "baking")
+    for _ in range(3):
+        world.wait(40)
+        world.weights, world.unready = {"v1": 100, "v2": 0}, {"v2"}
+        world.look()
+        world.wait(10)
+        world.weights, world.unready = {"v1": 0, "v2": 100}, set()
+        told = world.look()
+        assert (told.state and told.state.phase) == "baking"
+    back = world.now
+    assert "without a break" in world.look().message
+    told = world.run()
+    assert (told.state and told.state.phase) == "succeeded"
+    assert world.now - back >= timedelta(seconds=60)
+
+
 # --- people --------------------------------------------------------------------------------------------------------
 
 

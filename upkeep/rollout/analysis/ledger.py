@@ -2,7 +2,7 @@
 
 Counters are raw and only ever grow. An outcome is the difference of two snapshots of one epoch, taken while the
 traffic had one weight: a stretch in which the weight moved, or after which a counter went back (a restart), is left
-out. A snapshot is the base of the next difference only once the weight it was taken at is known. What speaks against
+out, unless it is the canary that lost its share by itself. A snapshot is the base of the next difference only once the weight it was taken at is known. What speaks against
 the canary adds up over the whole rollout. What speaks for it counts from the step's own traffic alone, and only from
 ``rollout.timeout`` seconds after that traffic moved: a request that will fail by running out of time has done so by
 then. Labels belong to the weight at the time of their request.
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 import orjson
@@ -451,9 +451,11 @@ def _weighted(ledger: Ledger, state: State, weight: int | None, at: float) -> Le
     moves, counters = ledger.moves, ledger.counters
     if not moves or moves[-1].weight != weight:
         before = ledger.looked if ledger.looked is not None else at
+        # the stretch in which the weight moved belongs to neither weight; but where a canary has lost its share by
+        # itself (its server died, and the champion answers in its place), what failed on the way is the canary's
+        if weight or not moves or moves[-1].weight != state.weight:
+            counters = None
         moves = (*moves, Moved(weight=weight, before=min(before, at), at=at))
-        # the stretch in which the weight moved belongs to neither weight
-        counters = None
     moved = ledger.moved
     if weight != state.weight:
         moved = None
@@ -491,11 +493,13 @@ def _counted(
         "latency": _block(canary, champion, "slow"),
     }
     metrics = dict(ledger.metrics)
-    if 0 < weight < 100:  # else one arm has only requests that were pinned to it
+    # a canary without a share that was asked all the same had its share meanwhile, and lost it again
+    share = weight or (state.weight if canary.requests else 0)
+    if 0 < share < 100:  # else one arm has only requests that were pinned to it
         for name in SERVICE:
-            metrics[name] = metrics[name].observe(weight, blocks[name])
+            metrics[name] = metrics[name].observe(share, blocks[name])
     after = ledger.after
-    if after and weight == 100:
+    if after and share == 100:
         after = {name: each.update(blocks[name].canary_n, blocks[name].canary_bad) for name, each in after.items()}
     news = {metric: (blocks[name].canary_n, blocks[name].canary_bad) for metric, name in COUNTED.items()}
     windows = _windows(ledger.windows, spec, news, at)
@@ -670,6 +674,12 @@ def shadow(ledger: Ledger) -> Analysis:
     """What the pairs alone say, before the canary gets traffic."""
     evidence = [ledger.pairs.evidence("accuracy"), *_slice_evidence(ledger)]
     return combine(evidence, rollback=ledger.rollback)
+
+
+def steady(ledger: Ledger, state: State) -> datetime | None:
+    """Since when the stage that ``state`` is in has had its own weight at every look; None: it has not now."""
+    known = ledger.moved is not None and ledger.rollout == state.rollout and ledger.stage == stage_of(state)
+    return datetime.fromtimestamp(ledger.moved, UTC) if known and ledger.moved is not None else None
 
 
 def required(spec: ModelSpec) -> tuple[str, ...]:

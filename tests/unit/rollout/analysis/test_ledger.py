@@ -120,6 +120,34 @@ def test_the_stretch_in_which_the_weight_moved_is_left_out() -> None:
     assert (run.errors.canary_n, run.errors.canary_bad) == (25, 0)
 
 
+def test_what_a_dying_canary_fails_counts_against_it_though_its_share_goes_to_the_champion() -> None:
+    run = Run()
+    run.look()
+    run.look((100, 0), (30, 0))
+    run.look((90, 0), (12, 4), weight=0)  # its server died on the way, and the champion took over
+    assert (run.errors.canary_n, run.errors.canary_bad) == (42, 4)
+    run.look((120, 0), (0, 0), weight=0)
+    run.look((120, 0), (3, 3), weight=0)  # it was back and died again between two looks
+    assert (run.errors.canary_n, run.errors.canary_bad) == (45, 7)
+    assert run.errors.champion_n == 310, "what the champion was asked while it was alone is compared with nothing"
+    run.look((100, 0), (10, 0), weight=25)
+    assert run.ledger.metrics["errors"].pass_peak == 0.0, "nothing of that speaks for it"
+
+
+def test_with_all_traffic_a_canary_that_dies_again_and_again_is_taken_back() -> None:
+    run = Run()
+    run.look()
+    run.look((1000, 2), (300, 1))
+    run.state = replace(STEP, phase="baking", weight=100)
+    run.look(weight=100)
+    for _ in range(6):
+        run.look((0, 0), (30, 0), weight=100)
+        run.look((200, 0), (60, 30), weight=0)
+    found = analyse(run.ledger, SPEC, run.state, run.now)
+    assert found is not None
+    assert found.verdict == "fail", found.summary
+
+
 def test_a_snapshot_from_before_the_move_is_no_base() -> None:
     run = Run()
     run.look(weight=5)
