@@ -211,31 +211,26 @@ def tick(model: Model, now: datetime, go_on: Callable[[], bool] = lambda: True) 
 
 def effects(model: Model, now: datetime) -> Generator[Effect, None, Told]:
     """One look: what is to be done, each effect to be performed before the next is asked for."""
-    spec, look = model.spec, _Look(model, now)
-    git = look.read_git()
+    look = _Look(model, now)
+    try:
+        git = look.read_git()
+    except UpkeepError as error:
+        if not isinstance(error, ConflictError):
+            yield from look.without_git()
+        raise
     if git is None:
+        yield from look.without_git()
+        if look.ledger is not None and look.ledger.state.canary is not None:
+            raise InputError(
+                f"the model's folder is gone, in the middle of the rollout of {look.ledger.state.canary.version}",
+                where=Where(file=model.repository.url, field="rollout.path"),
+                fix=f"take it back from an earlier commit of {model.spec.rollout.branch} (`git revert`)",
+            )
         return look.told(None, None, None)
     yield from look.catch_up(git)
-    state = git.state
-    live = look.read_live()
-    probe = look.probe(state, live)
-    snapshot = None
-    if state.canary is not None:
-        snapshot = look.read_counters()
-        labels = look.read_labels(state)
-        ledger = ledgers.advance(
-            look.the_ledger(),
-            spec,
-            state=state,
-            weight=_canary_weight(live, state),
-            snapshot=snapshot,
-            labels=labels,
-            now=now,
-            troubles=look.troubles,
-        )
-        yield look.store_ledger("ledger", ledger, must=False)
-    observation = look.observe(state, live, probe, git)
-    decision = decide(plan_of(spec), state, observation, now)
+    live, probe, snapshot = yield from look.gather(git.state)
+    observation = look.observe(git.state, live, probe, git)
+    decision = decide(plan_of(model.spec), git.state, observation, now)
     yield from look.act(git, decision, observation, snapshot)
     return look.told(git, observation, decision)
 
@@ -407,6 +402,63 @@ class _Look:
             return Released(ledger.state, released.versions, released.files), ledger.commit
         return found
 
+    def without_git(self) -> Iterator[Effect]:
+        """Git says nothing, so nothing can be committed; but a canary that fails need not keep its traffic.
+
+        What Upkeep committed last stands in the ledger, too. It counts as long as live traffic is as it says: then
+        nobody has moved it since. When Git can be read again, the brake without its commit is a roll-back.
+        """
+        try:
+            self.ledger = self._newest()
+        except UpkeepError:
+            return  # the store is away as well
+        if self.ledger is None or (canary := self.ledger.state.canary) is None:
+            return
+        state, commit = self.ledger.state, self.ledger.commit
+        live, probe, _ = yield from self.gather(state)
+        observation = self.observe(state, live, probe, None)
+        if live is None or not _agree(live, state) or observation.applied is False:
+            return
+        brake = decide(plan_of(self.spec), state, observation, self.now).brake
+        if brake is None:
+            return
+        yield self._try("brake", lambda: self.model.cluster.brake(self.spec, brake))
+        said = f"{canary.version} fails, and Git cannot be read: its live traffic is forced back to the champion"
+        news = News(kind="problem", message=said, key="/".join((state.rollout, str(state.since), "without Git")))
+        yield from self._tell((news,), state, commit)
+
+    def _newest(self) -> Ledger | None:
+        """The ledger of the newest rollout, by the store alone."""
+        rollouts = {
+            entry.key.split("/")[-2]
+            for entry in self.model.store.list(f"{self.spec.name}/evidence")
+            if entry.key.endswith("/ledger.json")
+        }
+        # v13-20260301T120000Z
+        newest = max(rollouts, key=lambda rollout: rollout.rpartition("-")[2] if "-" in rollout else "", default=None)
+        return None if newest is None else self._stored(newest)
+
+    def gather(self, state: State) -> Generator[Effect, None, tuple[Live | None, Probe | None, Snapshot | None]]:
+        """What cluster, counters and labels say now; the ledger holds it then, and is stored."""
+        live = self.read_live()
+        probe = self.probe(state, live)
+        if state.canary is None:
+            return live, probe, None
+        snapshot = self.read_counters()
+        labels = self.read_labels(state)
+        ledger = ledgers.advance(
+            self.the_ledger(),
+            self.spec,
+            state=state,
+            weight=_canary_weight(live, state),
+            snapshot=snapshot,
+            labels=labels,
+            now=self.now,
+            troubles=self.troubles,
+        )
+        yield self.store_ledger("ledger", ledger, must=False)
+        return live, probe, snapshot
+
     def read_live(self) -> Live | None:
         try:
             return self.model.cluster.live(self.spec)
@@ -448,7 +500,7 @@ class _Look:
             self._trouble("labels", error)
             return Labels()
 
-    def observe(self, state: State, live: Live | None, probe: Probe | None, git: _Git) -> Observation:
+    def observe(self, state: State, live: Live | None, probe: Probe | None, git: _Git | None) -> Observation:
         canary, ledger = state.canary, self.the_ledger()
         verified = False
         if canary is not None:
@@ -467,14 +519,14 @@ class _Look:
                 analysis, shadow = _never_a_pass(analysis), _never_a_pass(shadow)
         applied = None
         if live is not None and live.commit is not None:
-            applied = live.commit in (git.tree.commit, git.commit, *ledger.heads)
+            applied = live.commit in (ledger.commit, *ledger.heads, *((git.tree.commit, git.commit) if git else ()))
         return Observation(
             live=live,
             probe=probe,
             verified=verified,
             shadow=shadow,
             analysis=analysis,
-            edit=git.edit,
+            edit=git.edit if git else None,
             applied=applied,
             steady=ledgers.steady(ledger, state),
         )

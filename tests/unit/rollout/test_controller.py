@@ -8,10 +8,11 @@ import pytest
 
 from tests.unit.rollout.world import World, crash_after, quick
 from upkeep import records
-from upkeep.errors import AccessError, OutsideError, RefusedError, UpkeepError
+from upkeep.errors import AccessError, InputError, OutsideError, RefusedError, UpkeepError
 from upkeep.rollout.analysis.ledger import Ledger, key
 from upkeep.rollout.by_hand import Order, carry_out
 from upkeep.rollout.controller import Evidence, effects, see
+from upkeep.rollout.git import Tree
 from upkeep.serving.counters import Counts
 from upkeep.spec.model import ModelSpec
 
@@ -450,6 +451,58 @@ def test_a_push_that_fails_is_told_and_done_later_but_the_brake_holds(world: Wor
     told = world.run()
     assert told.state is not None
     assert told.state.phase == "rolled_back"
+    assert world.forced is None
+
+
+@pytest.mark.parametrize("how", ["away", "branch", "folder"])
+def test_while_git_cannot_be_read_a_bad_canary_is_braked_and_taken_back_later(world: World, how: str) -> None:
+    at_step(world, 25)
+    world.bad["v2"] = 0.5
+    read = world.git.read
+    errors = {"away": AccessError("the token is over", fix="renew it"), "branch": InputError("there is no such branch")}
+
+    def gone(branch: str, folder: str = "") -> Tree:
+        if how in errors:
+            raise errors[how]
+        return Tree("f" * 40, {})
+
+    world.git.read = gone  # type: ignore[method-assign]
+    for _ in range(30):
+        with pytest.raises((AccessError, InputError), match=r"over|no such branch|the model's folder is gone"):
+            world.look()
+        world.wait(10)
+    assert world.forced == {"v1": 100, "v2": 0}
+    assert [event.message for event in world.posted if "Git cannot be read" in event.message], world.posted
+    world.git.read = read  # type: ignore[method-assign]
+    told = world.run()
+    assert (told.state and told.state.phase) == "rolled_back"
+    assert world.forced is None
+    assert len([event for event in world.posted if "Git cannot be read" in event.message]) == 1
+
+
+@pytest.mark.parametrize("how", ["good", "paused", "moved by hand", "a later commit", "no brake"])
+def test_while_git_cannot_be_read_nothing_else_is_braked(world: World, how: str) -> None:
+    at_step(world, 25)
+    if how == "paused":
+        say(world, "pause", reason="stock-taking")
+        world.look()
+    if how == "no brake":
+        spec = replace(world.spec, rollout=replace(world.spec.rollout, brake=False))
+        world.model = replace(world.model, spec=spec)
+    world.bad["v2"] = 0.0 if how == "good" else 0.5
+
+    def away(branch: str, folder: str = "") -> Tree:
+        raise OutsideError("the remote is away", fix="wait")
+
+    world.git.read = away  # type: ignore[method-assign]
+    for _ in range(30):
+        if how == "moved by hand":
+            world.weights = {"v1": 10, "v2": 90}
+        if how == "a later commit":
+            world.applied = "f" * 40
+        with pytest.raises(OutsideError, match="the remote is away"):
+            world.look()
+        world.wait(10)
     assert world.forced is None
 
 

@@ -1,11 +1,11 @@
 """A rollout's running evidence: one record, advanced by pure functions, stored before anyone decides on it.
 
-Counters are raw and only ever grow. An outcome is the difference of two snapshots of one epoch, taken while the
-traffic had one weight: a stretch in which the weight moved, or after which a counter went back (a restart), is left
-out, unless it is the canary that lost its share by itself. A snapshot is the base of the next difference only once the weight it was taken at is known. What speaks against
-the canary adds up over the whole rollout. What speaks for it counts from the step's own traffic alone, and only from
-``rollout.timeout`` seconds after that traffic moved: a request that will fail by running out of time has done so by
-then. Labels belong to the weight at the time of their request.
+Counters are raw and only ever grow. An outcome is the difference of two snapshots of one epoch, taken while the traffic
+had one weight: a stretch in which the weight moved, or after which a counter went back (a restart), is left out, unless
+it is the canary that lost its share by itself. A snapshot is the base of the next difference only once the weight it
+was taken at is known. What speaks against the canary adds up over the whole rollout. What speaks for it counts from the
+step's own traffic alone, and only from ``rollout.timeout`` seconds after that traffic moved: a request that will fail
+by running out of time has done so by then. Labels belong to the weight at the time of their request.
 
 Times are seconds since the epoch, weights per cent.
 """
