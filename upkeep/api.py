@@ -778,7 +778,7 @@ def _order(spec: str | Path | ModelSpec, **order: Any) -> Done:
 
 def history(spec: str | Path | ModelSpec, *, at: str = "") -> Sequence[Entry]:
     """Every commit that changed what should serve, newest first; ``at`` (a date, or a time; UTC unless it says its
-    zone): only the one that counted then, at a date's end."""
+    zone): only the one that counted then, at a date's end; more than one where Git cannot tell which of them did."""
     from upkeep.rollout.history import at as counted_at
     from upkeep.rollout.history import history as read
 
@@ -792,5 +792,4 @@ def history(spec: str | Path | ModelSpec, *, at: str = "") -> Sequence[Entry]:
         ) from None
     if len(at) <= len("2026-03-01"):
         moment = moment.replace(hour=23, minute=59, second=59)
-    found = counted_at(read(load_spec(spec)), moment if moment.tzinfo else moment.replace(tzinfo=UTC))
-    return [found] if found else []
+    return counted_at(read(load_spec(spec)), moment if moment.tzinfo else moment.replace(tzinfo=UTC))

@@ -647,3 +647,41 @@ def test_a_protected_branch_refuses_the_push_and_takes_one_aside(guarded: Remote
             repository.commit_and_push("main", base, {"m/a": b"2"}, "second\n", WHEN)
         made = repository.push_aside(ASIDE, base, {"m/a": b"2"}, "second\n", WHEN)
         assert repository.head(ASIDE) == made
+
+
+def test_what_was_pushed_before_a_person_pulled_keeps_its_place_in_the_history(local: Remote, tmp_path: Path) -> None:
+    """``git pull`` makes a merge whose first parent is the person's own commit, and the branch's line the second."""
+    work = str(tmp_path / "work")
+    person = {f"GIT_{role}_{part}": text for role in ("AUTHOR", "COMMITTER")
+              for part, text in (("NAME", "Ann"), ("EMAIL", "ann@example.com"))}  # fmt: skip
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-C", work, *words], env=local.environ | person, check=True, capture_output=True)
+
+    with local.open() as repository:
+        base = repository.commit_and_push("main", None, {"m/a": b"1"}, "first\n\nUpkeep-Model: m\n", WHEN)
+        subprocess.run(["git", "clone", "-q", str(local.bare), work], env=local.environ, check=True)
+        (tmp_path / "work" / "README").write_text("mine")
+        git("add", ".")
+        git("commit", "-q", "-m", "a readme")
+        made = repository.commit_and_push("main", base, {"m/a": b"2"}, "second\n\nUpkeep-Model: m\n", WHEN)
+        git("pull", "-q", "--no-rebase", "--no-edit")
+        git("push", "-q", "origin", "HEAD:main")
+        assert [each.id for each in repository.history("main", "m")] == [made, base]
+        head = repository.head("main")
+        last = repository.commit_and_push("main", head, {"m/a": b"3"}, "third\n\nUpkeep-Model: m\n", WHEN)
+        assert [each.id for each in repository.history("main", "m")] == [last, made, base]
+
+
+def test_the_history_of_a_shallow_repository_is_refused(local: Remote, tmp_path: Path) -> None:
+    start(local)
+    with local.open() as repository:
+        repository.commit_and_push("main", repository.head("main"), {"m/a": b"2"}, "second\n", WHEN)
+    shallow = tmp_path / "shallow.git"
+    clone = ["git", "clone", "-q", "--bare", "--depth=1", f"file://{local.bare}", str(shallow)]
+    subprocess.run(clone, env=local.environ, check=True)
+    with (
+        GitRepository(str(shallow), environ=local.environ) as repository,
+        pytest.raises(InputError, match="shallow"),
+    ):
+        list(repository.history("main", "m"))

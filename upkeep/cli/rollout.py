@@ -351,6 +351,9 @@ def _show_done(done: Done, output: str) -> None:
 def history(spec_path: str, moment: str, output: str) -> None:
     """Show what served, since when, by which commit, on which evidence: from Git alone.
 
+    With --at, more than one commit is shown where Git cannot tell which of them counted: one that cannot be read, with
+    the one before it; or those whose dates are not in their order.
+
     \b
     Example:
       upkeep history
@@ -361,7 +364,7 @@ def history(spec_path: str, moment: str, output: str) -> None:
 
     found = api.history(spec_path, at=moment)
     if output == "json":
-        show_json([_plain(each) for each in found])
+        show_json([_plain(each, certain=not moment or len(found) == 1) for each in found])
         return
     if not found:
         click.echo("nothing served then" if moment else "nothing is released yet")
@@ -369,6 +372,8 @@ def history(spec_path: str, moment: str, output: str) -> None:
     from rich.markup import escape
 
     out = console()
+    if moment and len(found) > 1:
+        out.print("[bold red]not certain[/] Git cannot tell which of these counted then")
     for each in found:
         serving = each.serving
         verdict = each.trailers.get("Upkeep-Verdict", "none")
@@ -383,17 +388,12 @@ def history(spec_path: str, moment: str, output: str) -> None:
 
 
 def _serves(each: Entry) -> str:
-    serving = each.serving
-    if serving is None:
+    if not each.told:
         return "not to be read"
-    if serving.champion is None:
-        return "nothing"
-    if serving.canary is None:
-        return f"{serving.champion.version} 100 %"
-    return f"{serving.champion.version} {100 - serving.weight} %, {serving.canary.version} {serving.weight} %"
+    return _shares(each.weights) or "nothing"
 
 
-def _plain(each: Entry) -> dict[str, Any]:
+def _plain(each: Entry, *, certain: bool) -> dict[str, Any]:
     serving = each.serving
     return {
         "commit": each.commit,
@@ -409,4 +409,6 @@ def _plain(each: Entry) -> dict[str, Any]:
         "champion": serving.champion.version if serving and serving.champion else None,
         "canary": serving.canary.version if serving and serving.canary else None,
         "weight": serving.weight if serving else None,
+        "weights": dict(each.weights),
+        "certain": certain,
     }

@@ -173,23 +173,25 @@ class GitRepository:
         shallow = (self._temporary() / "repository" / "shallow").exists()
         if self._fetch(branch, *(["--unshallow"] if shallow else [])) is None:
             return
+        start = _here(branch)
+        while start:
+            joint, on, off = self._joint(branch, start, folder)
+            for commit in self._line(start, folder, off):
+                if commit.id != joint or self._tree(commit.id, folder) != self._tree(on, folder):
+                    yield commit
+            start = on
+
+    def _line(self, start: str, folder: str, off: str) -> Iterator[Commit]:
+        """The commits that touched ``folder``, newest first, of the first parents of ``start``; none that ``off``
+        has."""
         form = "%H%x00%ct%x00%an <%ae>%x00%s%x00%(trailers:only,unfold)%x00"
         # of a merged pull request the merge counts, and its time: until then nothing of it served
-        log = (
-            "log",
-            "--first-parent",
-            "-z",
-            "--no-show-signature",
-            "--no-color",
-            f"--format=tformat:{form}",
-            _here(branch),
-            "--",
-        )
-        out = self._git(*log, *([folder] if folder else []))
+        log = ("log", "--first-parent", "-z", "--no-show-signature", "--no-color", f"--format=tformat:{form}", start)
+        out = self._git(*log, *([f"^{off}"] if off else []), "--", *([folder] if folder else []))
         fields = out.decode(errors="replace").split("\0")
         # -z ends each entry with a NUL of its own, after the five that end its fields.
-        for start in range(0, len(fields) - 5, 6):
-            commit, seconds, author, subject, trailers = fields[start : start + 5]
+        for at in range(0, len(fields) - 5, 6):
+            commit, seconds, author, subject, trailers = fields[at : at + 5]
             pairs = (line.partition(": ") for line in trailers.splitlines())
             yield Commit(
                 id=commit,
@@ -200,6 +202,33 @@ class GitRepository:
                 files=self._files(commit, folder),
             )
 
+    def _joint(self, branch: str, start: str, folder: str) -> tuple[str, str, str]:
+        """The newest merge by a ``git pull`` on the way of first parents from ``start``; the parent where the branch
+        stood before, and the first one, which was the person's own. All empty: there is none.
+
+        Known by Upkeep's commits (it pushes to the branch itself) on the other parent's side: several, since a branch
+        of its own has one, or the words that git gives such a merge.
+        """
+        log = ("log", "--first-parent", "--merges", "-z", "--no-color", "--format=tformat:%H %P %s", start, "--")
+        paths = [folder] if folder else []
+        pulled = re.compile(
+            rf"Merge (branch '{re.escape(branch)}' of |remote-tracking branch '[^']*/{re.escape(branch)}')"
+        )
+        for entry in self._git(*log, *paths).decode(errors="replace").split("\0")[:-1]:
+            merge, first, other, subject = entry.split(" ", 3)
+            brought = self._proposals(first, other, paths)
+            if (brought > 1 or (brought and pulled.match(subject))) and not self._proposals(other, first, paths):
+                return merge, other, first
+        return "", "", ""
+
+    def _proposals(self, without: str, of: str, paths: Sequence[str]) -> int:
+        """How many commits of Upkeep's ``of`` has that ``without`` has not."""
+        log = ("log", "--no-color", "--format=tformat:%(trailers:key=Upkeep-Model,valueonly,separator=%x2C)")
+        return len(self._git(*log, of, f"^{without}", "--", *paths).split())
+
+    def _tree(self, commit: str, folder: str) -> bytes:
+        return self._git("ls-tree", "-r", "--full-tree", commit, *(["--", folder] if folder else []))
+
     def _fetch(self, branch: str, *options: str) -> str | None:
         reference = f"+refs/heads/{branch}:{_here(branch)}"
         fetch = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", *options, "--", self._remote, reference)
@@ -208,6 +237,13 @@ class GitRepository:
         except _NoSuchBranchError:
             self._no_branch(branch)
             return None
+        if not self._has(_here(branch)):
+            # git says nothing, and leaves the branch out
+            raise InputError(
+                "the repository is a shallow clone: it does not hold its whole history",
+                where=Where(self.url),
+                fix="name the repository that it was cloned from, or run `git fetch --unshallow` in it",
+            )
         return self._git("rev-parse", "--verify", f"{_here(branch)}^{{commit}}").decode().strip()
 
     def _no_branch(self, branch: str) -> None:

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import accumulate
 
 from upkeep.errors import UpkeepError
 from upkeep.rollout.git import Repository, Tree
-from upkeep.rollout.release import Serving, open_repository, read_release, release_folder, serving_of
-from upkeep.rollout.state import Canary
+from upkeep.rollout.release import (
+    Serving,
+    open_repository,
+    read_release,
+    release_folder,
+    serving_of,
+    standing_files,
+)
+from upkeep.rollout.state import Canary, one_line
+from upkeep.serving.drivers import driver_of
 from upkeep.spec.model import ModelSpec
 
 
@@ -25,6 +34,9 @@ class Entry:
     """``Upkeep-…``; empty for a person's commit."""
     serving: Serving | None
     """What should serve from then on; None: the folder made no sense at this commit."""
+    weights: Mapping[str, int] = field(default_factory=dict)
+    """Version → per cent, as the manifests give it: what is applied, also where a person's edit is at odds with
+    Upkeep's state beside them."""
     problem: str = ""
     """Why it made none."""
     reason: str = ""
@@ -44,6 +56,11 @@ class Entry:
         return "upkeep" if "Upkeep-Model" in self.trailers else "person"
 
     @property
+    def told(self) -> bool:
+        """Whether it says what should serve."""
+        return self.serving is not None or bool(self.weights)
+
+    @property
     def evidence(self) -> str | None:
         """Digest of what it was decided on."""
         found = self.trailers.get("Upkeep-Evidence", "none")
@@ -58,12 +75,16 @@ def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry
     entries = []
     for commit in repository.history(spec.rollout.branch, release_folder(spec)):
         serving, problem, reason, champion, rollout, merged = None, "", "", None, "", None
+        weights: Mapping[str, int] = {}
+        tree = Tree(commit.id, commit.files)
         try:
-            released = read_release(spec, Tree(commit.id, commit.files))
+            released = read_release(spec, tree)
             serving = serving_of(released, commit.id)
+            weights = released.state.weights if released else {}
         except UpkeepError as error:
             problem = str(error)
             released = None
+            weights = _applied(spec, tree)
         if released is not None:
             reason, first, rollout = released.state.reason, released.state.champion, released.state.rollout
             update = released.versions[first.version].update
@@ -74,12 +95,13 @@ def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry
             Entry(
                 commit=commit.id,
                 when=commit.when,
-                author=commit.author,
-                subject=commit.subject,
+                author=one_line(commit.author),
+                subject=one_line(commit.subject),
                 trailers=commit.trailers,
                 serving=serving,
+                weights=weights,
                 problem=problem,
-                reason=reason,
+                reason=one_line(reason),
                 rollout=rollout,
                 merged=merged,
                 champion=champion,
@@ -88,12 +110,36 @@ def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry
     return entries
 
 
-def at(entries: Sequence[Entry], when: datetime) -> Entry | None:
-    """The commit that said what should serve at ``when`` (with zone), of entries newest first; None: nothing did.
+def _applied(spec: ModelSpec, tree: Tree) -> Mapping[str, int]:
+    """What the manifests give each version; empty: they cannot be read either."""
+    try:
+        return driver_of(spec).read(spec, standing_files(spec, tree)).weights
+    except UpkeepError:
+        return {}
 
-    A commit that made no sense was not applied: the one before it still counts.
+
+def at(entries: Sequence[Entry], when: datetime) -> list[Entry]:
+    """The commit that said what should serve at ``when`` (with zone), of entries newest first; none: nothing did.
+
+    More than one where Git alone cannot tell which of them counted: a commit that cannot be read may not have been
+    applied, and stands with the one before it; and where dates go back from a commit to the next, a clock was wrong:
+    those that may have counted are all there. Newest first.
     """
-    return next((each for each in entries if each.when <= when and each.serving is not None), None)
+    dates = [each.when for each in entries]
+    before = [*accumulate(reversed(dates), max)][::-1]
+    """Of each commit and those it follows, the latest date."""
+    after = [*accumulate(dates, min)]
+    """Of each commit and those that follow it, the earliest date."""
+    found: list[Entry] = []
+    for number, each in enumerate(entries):
+        around = dates[number], after[max(number - 1, 0)], before[min(number + 1, len(dates) - 1)]
+        in_order = before[number] == each.when == after[number]
+        earliest, latest = (each.when, each.when) if in_order else (min(around), max(around))
+        if earliest <= when:
+            found.append(each)
+        if each.told and latest <= when:
+            break
+    return found
 
 
 def champions(spec: ModelSpec, repository: Repository) -> list[Canary]:

@@ -187,7 +187,12 @@ def test_history_tells_what_served(world: World, run: Run) -> None:
     assert (then["champion"], then["canary"]) == ("v1", None)
     (then,) = json.loads(run("history", "--at", "2026-03-02", "--output", "json")[1])
     assert then["commit"] == world.git.commits[-1].id
+    assert (then["weights"], then["certain"]) == ({"v2": 100}, True)
     assert run("history", "--at", "2026-01-01")[1] == "nothing served then\n"
+    world.git.add({"models/flight-delays/route.yaml": b"nonsense"}, "tidy\n", world.now, "Alex <alex@example.com>")
+    found = json.loads(run("history", "--at", "2026-03-03", "--output", "json")[1])
+    assert [(each["weights"], each["certain"]) for each in found] == [({}, False), ({"v2": 100}, False)]
+    assert "not certain" in run("history", "--at", "2026-03-03")[1]
     assert run("history", "--at", "yesterday")[0] == 2
 
 
@@ -197,9 +202,7 @@ def test_what_made_no_sense_was_not_what_served(world: World) -> None:
     entries = histories.history(world.spec, world.git)
     assert entries[0].serving is None
     assert entries[0].by == "person"
-    found = histories.at(entries, world.now)
-    assert found is not None
-    assert found.commit == world.git.commits[-2].id
+    assert [each.commit for each in histories.at(entries, world.now)] == [each.commit for each in entries[:2]]
 
 
 def test_a_command_needs_a_name(tmp_path: Path) -> None:
