@@ -65,7 +65,7 @@ def main() -> None:
         "A BERT base (12 layers of 768, random weights) that answers two classes: adapters on query and "
         "value, kept as `keep: delta` does, beside the whole network, kept as `.keras`. Sizes need no training. "
         "Keras adapts these layers along their last axis alone (64 of a head), so an adapter is about six times as "
-        "large as a plain matrix' of the same rank.\n"
+        "large as a plain matrix' of the same rank; rank 4 is the default.\n"
     )
     whole = said("whole")
     rows = {"whole": whole, **{f"adapters, rank {rank}": said(str(rank)) for rank in RANKS}}

@@ -90,7 +90,8 @@ def test_an_adapter_on_every_kind_of_layer_is_merged_as_keras_merges_it(tmp_path
 def test_it_goes_on_with_the_same_adapter_on_the_same_base(tmp_path: Path) -> None:
     first = trained(tmp_path, "first", until="2024-02")
     for number in (2, 3):
-        task = make.task(tmp_path, tuned(tmp_path), features=TWO, state=first / "state")
+        other = TrainedLayers(lora=Lora(rank=number, layers=("hidden",)))  # it keeps the rank that it has
+        task = make.task(tmp_path, tuned(tmp_path, train=other), features=TWO, state=first / "state")
         result = run(task, tmp_path / f"next-{number}")
         assert result.warm_started
     learned = before(task, result, tmp_path / "before")

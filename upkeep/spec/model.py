@@ -474,7 +474,7 @@ class Lora:
     """Low-rank adapters: the base stays, and each chosen layer gets two small matrices to learn."""
 
     __pydantic_config__ = EDGE
-    rank: Annotated[int, Ge(1)] = 8
+    rank: Annotated[int, Ge(1)] = 4
     """The inner size of the two matrices."""
     layers: LayerNames = ("query", "value")
     """Which layers: names, or the last part of their paths; the query and value projections of attention."""
