@@ -268,10 +268,7 @@ class KfpServer:
     def run_service_list_runs(
         self, *, namespace: str = "", experiment_id: str = "", mine: set[str], **query: Any
     ) -> Any:
-        if experiment_id:
-            self._of_experiment(experiment_id, mine)
-        else:
-            self._allowed(namespace, mine)
+        self._may_list(namespace, experiment_id, mine)
         found = [run for run in self.runs.values() if experiment_id in ("", run.experiment_id)]
         return self._page(api.V2beta1ListRunsResponse, "runs", found, query)
 
@@ -294,10 +291,7 @@ class KfpServer:
     def recurring_run_service_list_recurring_runs(
         self, *, namespace: str = "", experiment_id: str = "", mine: set[str], **query: Any
     ) -> Any:
-        if experiment_id:
-            self._of_experiment(experiment_id, mine)
-        else:
-            self._allowed(namespace, mine)
+        self._may_list(namespace, experiment_id, mine)
         found = [
             each
             for each in self.recurring.values()
@@ -375,6 +369,12 @@ class KfpServer:
 
     def _of_experiment(self, experiment: str, mine: set[str]) -> None:
         self._allowed(_there(self.experiments, experiment).namespace, mine)
+
+    def _may_list(self, namespace: str, experiment: str, mine: set[str]) -> None:
+        if experiment:
+            self._of_experiment(experiment, mine)
+        else:
+            self._allowed(namespace, mine)
 
     def _allowed(self, namespace: str, mine: set[str]) -> None:
         """In single-user mode any namespace, and any that is none."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from tests.simulation.tally import Tally, report, tally
 from tests.simulation.world import BrokenError
 from upkeep.serving.kubernetes.api import Api
 from upkeep.serving.kubernetes.fake import FakeKubernetes, refusal
@@ -137,16 +137,9 @@ class Elections:
         return self.counts
 
 
-def many(count: int, start: int = 0, timing: Timing = TIMING) -> tuple[Counter[str], list[tuple[int, str]]]:
+def many(count: int, start: int = 0, timing: Timing = TIMING) -> Tally:
     """What happened in ``count`` elections, and the seeds that broke an invariant."""
-    counts: Counter[str] = Counter()
-    broken = []
-    for seed in range(start, start + count):
-        try:
-            counts += Elections(seed, timing).run()
-        except BrokenError as error:
-            broken.append((seed, str(error)))
-    return counts, broken
+    return tally(lambda seed: Elections(seed, timing).run(), range(start, start + count))
 
 
 def main() -> None:
@@ -154,13 +147,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--start", type=int, default=0)
     arguments = parser.parse_args()
-    counts, broken = many(arguments.count, arguments.start)
-    for name, number in sorted(counts.items()):
-        print(f"{number:9,}  {name}")
-    for seed, why in broken[:20]:
-        print(f"  --start {seed} --count 1    # {why}")
-    print(f"{arguments.count} elections, {len(broken)} broke an invariant")
-    sys.exit(bool(broken))
+    found = many(arguments.count, arguments.start)
+    report(found, f"{arguments.count:,} elections", "python -m tests.simulation.leases --start {seed} --count 1")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
+from tests.simulation.tally import Tally, report, tally
 from tests.simulation.world import CALM, BrokenError, Tree, World, first_world, name_of, propose
 from upkeep.errors import ConflictError, OutsideError, RefusedError
 from upkeep.rollout import commands
@@ -255,24 +257,14 @@ def simulate(seed: int, log: list[str] | None = None) -> Counter[str]:
     )
 
 
-def _many(seeds: range) -> tuple[Counter[str], list[tuple[int, str]]]:
-    counts: Counter[str] = Counter()
-    broken = []
-    for seed in seeds:
-        try:
-            counts += simulate(seed)
-        except Exception as error:
-            broken.append((seed, f"{type(error).__name__}: {error}"))
-    return counts, broken
-
-
-def many(count: int, start: int = 0, jobs: int = 1) -> tuple[Counter[str], list[tuple[int, str]]]:
+def many(count: int, start: int = 0, jobs: int = 1) -> Tally:
     """The counts of ``count`` rollouts from seed ``start`` on, and the seeds that broke an invariant."""
     parts = [range(first, min(first + 200, start + count)) for first in range(start, start + count, 200)]
     counts: Counter[str] = Counter()
     broken: list[tuple[int, str]] = []
     with multiprocessing.Pool(jobs) if jobs > 1 else contextlib.nullcontext() as pool:
-        for found, wrong in pool.imap(_many, parts) if pool else map(_many, parts):
+        some = partial(tally, simulate)
+        for found, wrong in pool.imap(some, parts) if pool else map(some, parts):
             counts += found
             broken += wrong
     return counts, broken
@@ -294,13 +286,9 @@ def main() -> None:
         print("\n".join(log))
         sys.exit(print(told) or told.startswith("an invariant"))
     began = time.perf_counter()
-    counts, broken = many(arguments.count, arguments.start, arguments.jobs)
-    for name, count in sorted(counts.items()):
-        print(f"{count:9,}  {name}")
-    print(f"{arguments.count:,} rollouts in {time.perf_counter() - began:.0f} s; {len(broken)} broke an invariant")
-    for seed, why in broken[:20]:
-        print(f"  python -m tests.simulation.run --seed {seed}    # {why}")
-    sys.exit(bool(broken))
+    found = many(arguments.count, arguments.start, arguments.jobs)
+    what = f"{arguments.count:,} rollouts in {time.perf_counter() - began:.0f} s"
+    report(found, what, "python -m tests.simulation.run --seed {seed}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from tests.simulation.tally import Tally, report, tally
 from tests.simulation.world import BrokenError
 from tests.unit.rollout.world import Git, World, quick
 from upkeep.errors import ConflictError, OutsideError, UpkeepError
@@ -315,16 +316,9 @@ class Rollout:
         raise BrokenError(f"it does not end; live {self.world.forced or self.world.weights}")
 
 
-def many(count: int, start: int = 0, controllers: int = 1) -> tuple[Counter[str], list[tuple[int, str]]]:
+def many(count: int, start: int = 0, controllers: int = 1) -> Tally:
     """As :func:`tests.simulation.run.many`."""
-    counts: Counter[str] = Counter()
-    broken: list[tuple[int, str]] = []
-    for seed in range(start, start + count):
-        try:
-            counts += Rollout(seed, controllers=controllers).run()
-        except Exception as error:
-            broken.append((seed, f"{type(error).__name__}: {error}"))
-    return counts, broken
+    return tally(lambda seed: Rollout(seed, controllers=controllers).run(), range(start, start + count))
 
 
 def main() -> None:
@@ -343,13 +337,8 @@ def main() -> None:
         print("\n".join(log))
         print(told)
         sys.exit(told.startswith("an invariant"))
-    counts, broken = many(arguments.count, arguments.start, arguments.controllers)
-    for name, count in sorted(counts.items()):
-        print(f"{count:9,}  {name}")
-    for seed, why in broken[:20]:
-        print(f"  python -m tests.simulation.whole --seed {seed}    # {why}")
-    print(f"{arguments.count} rollouts, {len(broken)} broke an invariant")
-    sys.exit(bool(broken))
+    found = many(arguments.count, arguments.start, arguments.controllers)
+    report(found, f"{arguments.count:,} rollouts", "python -m tests.simulation.whole --seed {seed}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from tests.unit.rollout.rollout_fakes import analysis
+from tests.unit.rollout import rollout_fakes
 from upkeep.errors import ConflictError, OutsideError
 from upkeep.rollout.analysis.result import Analysis
 from upkeep.rollout.plan import Plan
@@ -21,22 +21,9 @@ from upkeep.serving.cluster import Live, Probe, ServiceStatus
 from upkeep.spec.model import Window
 
 BEGIN = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
-PLAN = Plan(
-    steps=(5, 25, 50),
-    shadow=False,
-    approve=frozenset(),
-    windows=(),
-    freeze=False,
-    brake=True,
-    ready_limit=600,
-    shadow_limit=900,
-    step_limit=900,
-    otherwise="hold",
-    settle=10,
-    bake=120,
-)
-FAILS = {verdict: analysis(verdict) for verdict in ("pass", "fail", "insufficient")}  # type: ignore[arg-type]
-SILENT = analysis("insufficient", 0)
+PLAN = replace(rollout_fakes.PLAN, ready_limit=600, shadow_limit=900, step_limit=900, bake=120)
+FAILS = {verdict: rollout_fakes.analysis(verdict) for verdict in ("pass", "fail", "insufficient")}  # type: ignore[arg-type]
+SILENT = rollout_fakes.analysis("insufficient", 0)
 RECENT = 150.0
 """For so long a reading may be believed: the oldest cached one, and the time from a look to its commit."""
 

@@ -8,7 +8,7 @@ import click
 
 from upkeep.cli.main import output_option, spec_option
 from upkeep.cli.show import show_json
-from upkeep.cli.update import progress, show_record, summary_option, update_options
+from upkeep.cli.update import progress, show_outcome, summary_option, update_options
 
 
 @click.command()
@@ -67,14 +67,7 @@ def submit(
         else:
             click.echo(f"run   {started.run}\npage  {started.page}")
         return
-    if summary is not None:
-        summary.write_text(api.summary(spec_path, record.update), encoding="utf-8")
-    if output == "json":
-        show_json(record)
-    else:
-        show_record(record)
-    if fail_on_gate and record.verdict.verdict != "pass":
-        raise click.exceptions.Exit(1)
+    show_outcome(spec_path, record, output, summary=summary, fail_on_gate=fail_on_gate)
 
 
 @click.command()

@@ -77,6 +77,15 @@ def run(
             containers=containers,
             listen=listen,
         )
+    show_outcome(spec_path, record, output, summary=summary, fail_on_gate=fail_on_gate)
+
+
+def show_outcome(
+    spec_path: str, record: UpdateRecord, output: str, *, summary: Path | None, fail_on_gate: bool
+) -> None:
+    """Tell what the update came to, as it was asked for."""
+    from upkeep import api
+
     if summary is not None:
         summary.write_text(api.summary(spec_path, record.update), encoding="utf-8")
     if output == "json":

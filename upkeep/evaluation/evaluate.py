@@ -69,6 +69,21 @@ class _Comparison:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """Who met the held-out rows, and what they answered."""
+
+    candidates: tuple[CandidateResult, ...]
+    chosen: CandidateInput | None
+    """None: no candidate could be asked."""
+    comparison: _Comparison
+    models: dict[str, Predictor]
+    """By ``candidate`` and ``champion``: those that answered. None without a chosen candidate."""
+    rows: Rows
+    failed: tuple[str, ...]
+    """A sentence for each candidate that failed."""
+
+
 @dataclass
 class _Measured:
     """What the held-out rows said."""
@@ -78,6 +93,19 @@ class _Measured:
     decision: Paired | None = None
     old: Paired | None = None
     all: Paired | None = None
+
+
+@dataclass(frozen=True)
+class _Studied:
+    """All that is known of the chosen candidate; of none, nothing."""
+
+    evidence: Evidence
+    measured: _Measured = field(default_factory=_Measured)
+    importance: tuple[Importance, ...] = ()
+    attributions: tuple[Attributions, ...] = ()
+    cost: dict[str, Cost] = field(default_factory=dict)
+    curves: Curves | None = None
+    forgetting: tuple[Forgetting, ...] = ()
 
 
 def evaluate(
@@ -98,26 +126,76 @@ def evaluate(
     ``explain``. Everything random follows from ``seed``. Raises ``DataError`` when prepared rows cannot be
     read; a model that fails is a finding, not an error.
     """
-    gate_rules = spec.gate
     progress("choosing among candidates", None)
-    results, chosen = _choose(spec, prepared, candidates, seed)
+    asked = _ask_held_out(spec, prepared, *_choose(spec, prepared, candidates, seed), champion, progress)
+    chosen, comparison = asked.chosen, asked.comparison
+    studied = _Studied(
+        Evidence(
+            case=comparison.case,
+            champion=champion.version if champion else None,
+            candidate=chosen.name if chosen else None,
+            failed=asked.failed,
+            cannot_compare=comparison.cannot,
+            notes=comparison.notes,
+        )
+    )
+    if chosen is not None:
+        studied = _study(
+            spec, prepared, asked, chosen, champion, studied.evidence,
+            seed=seed, retrain=retrain, clock=clock, progress=progress,
+        )  # fmt: skip
+    verdict = gate(spec.gate, studied.evidence)
+    others = [one for one in candidates if one.name != studied.evidence.candidate and one.goes_on and one.before]
+    forgotten = tuple(found for one in others if (found := _forgotten_by_another(spec, prepared, one, seed)))
+    measured = studied.measured
+    return Evaluation(
+        metric=spec.gate.better.metric,
+        classes=asked.rows.classes,
+        positive=prepared.summary.positive,
+        champion=champion.version if champion else None,
+        champion_model=champion.digest if champion else None,
+        candidates=asked.candidates,
+        chosen=chosen.name if chosen else None,
+        chosen_model=chosen.digest if chosen else None,
+        scores=measured.scores,
+        by_period=measured.by_period,
+        paired=tuple(one for one in (measured.decision, measured.old, measured.all) if one is not None),
+        slices=studied.evidence.slices,
+        fairness=studied.evidence.fairness,
+        importance=studied.importance,
+        cost=studied.cost,
+        curves=studied.curves,
+        verdict=verdict,
+        forgetting=studied.forgetting + forgotten,
+        attributions=studied.attributions,
+    )
+
+
+def _ask_held_out(
+    spec: ModelSpec,
+    prepared: Prepared,
+    results: tuple[CandidateResult, ...],
+    chosen: CandidateInput | None,
+    champion: ChampionInput | None,
+    progress: Progress,
+) -> _Asked:
+    """Ask the chosen candidate, what it went on from, and the champion about every held-out row, once."""
     failed = tuple(f"Candidate {one.name} failed: {one.failed}" for one in results if one.failed)
     comparison = _compare(prepared, champion, chosen)
-    asked = champion.predictor if champion is not None and not comparison.cannot else None
+    beside = champion.predictor if champion is not None and not comparison.cannot else None
     before = chosen.before.predictor if chosen is not None and chosen.before is not None else None
-    known = [one.manifest.classes for one in (chosen.predictor if chosen else None, before) if one is not None]
-    classes = union_of_classes(prepared.summary.classes, *([asked.manifest.classes] if asked else []), *known)
+    known = [one for one in (beside, chosen.predictor if chosen else None, before) if one is not None]
+    classes = union_of_classes(prepared.summary.classes, *(one.manifest.classes for one in known))
     models: dict[str, Predictor] = {}
     if chosen is not None and chosen.predictor is not None:
         models["candidate"] = chosen.predictor
-    if asked is not None and models:
-        models["champion"] = asked
-    slices = tuple(dict.fromkeys([*spec.data.slices, *(rule.column for rule in gate_rules.fairness)]))
-    slices = tuple(name for name in slices if name in prepared.schema.names)
-
-    held_out = prepared.count(parts=("held_out",))
+        if beside is not None:
+            models["champion"] = beside
     rows = Rows(classes, None, np.zeros(0, np.uint8), (), np.zeros(0, np.uint8), None)
     if models:
+        slices = tuple(dict.fromkeys([*spec.data.slices, *(rule.column for rule in spec.gate.fairness)]))
+        slices = tuple(name for name in slices if name in prepared.schema.names)
+        held_out = prepared.count(parts=("held_out",))
 
         def tick(done: int) -> None:
             progress("asking the models about held-out rows", done / max(held_out, 1))
@@ -136,100 +214,88 @@ def evaluate(
         if "champion" in broken and champion is not None:
             comparison = _Comparison("champion_unreadable", _unreadable(champion, broken["champion"]))
             models.pop("champion", None)
+    return _Asked(results, chosen, comparison, models, rows, failed)
 
-    measured = _Measured()
-    evidence = Evidence(
-        case=comparison.case,
-        champion=champion.version if champion else None,
-        candidate=chosen.name if chosen else None,
-        failed=failed,
-        cannot_compare=comparison.cannot,
-        notes=comparison.notes,
+
+def _study(
+    spec: ModelSpec,
+    prepared: Prepared,
+    asked: _Asked,
+    chosen: CandidateInput,
+    champion: ChampionInput | None,
+    evidence: Evidence,
+    *,
+    seed: int,
+    retrain: Callable[[str], RetrainOn | None] | None,
+    clock: Callable[[], float],
+    progress: Progress,
+) -> _Studied:
+    """Everything that the gate and the page say of the ``chosen`` candidate; ``evidence``: what is known before."""
+    progress("comparing", None)
+    rules, rows, models = spec.gate, asked.rows, asked.models
+    beside = "champion" if "champion" in models else None
+    sets = _RowSets.of(spec, rows, champion if beside else None)
+    measured = _measure(spec, sets, models, seed)
+    judged = sets.all if sets.champion_everywhere else sets.decision
+    evidence = replace(
+        evidence,
+        decision=measured.decision,
+        old=measured.old,
+        old_expected=sets.old_expected,
+        scores=measured.scores["candidate"]["all"],
+        slices=slice_results(
+            judged,
+            spec.data.slices,
+            rules.better.metric,
+            min_rows=rules.slices.min_rows,
+            confidence=rules.better.confidence,
+            resamples=rules.resamples,
+            seed=seed,
+            champion=beside,
+        ),
+        fairness=fairness_results(
+            judged,
+            rules.fairness,
+            spec.data.slices if rows.positive is not None else (),
+            resamples=rules.resamples,
+            seed=seed,
+            champion=beside,
+        ),
     )
-    importance: tuple[Importance, ...] = ()
-    cost: dict[str, Cost] = {}
-    answer: Curves | None = None
-    forgot: tuple[Forgetting, ...] = ()
-    told: tuple[Attributions, ...] = ()
-    if chosen is not None:
-        progress("comparing", None)
-        sets = _RowSets.of(spec, rows, champion if "champion" in models else None)
-        measured = _measure(spec, sets, models, seed)
-        judged = sets.all if sets.champion_everywhere else sets.decision
-        both = "champion" in models
+    forgotten: tuple[Forgetting, ...] = ()
+    if chosen.goes_on:
+        progress("what was forgotten", None)
+        forgotten = (_forgetting(spec, rows, chosen, seed),)
         evidence = replace(
-            evidence,
-            decision=measured.decision,
-            old=measured.old,
-            old_expected=sets.old_expected,
-            scores=measured.scores["candidate"]["all"],
-            slices=slice_results(
-                judged,
-                spec.data.slices,
-                gate_rules.better.metric,
-                min_rows=gate_rules.slices.min_rows,
-                confidence=gate_rules.better.confidence,
-                resamples=gate_rules.resamples,
-                seed=seed,
-                champion="champion" if both else None,
-            ),
-            fairness=fairness_results(
-                judged,
-                gate_rules.fairness,
-                spec.data.slices if rows.positive is not None else (),
-                resamples=gate_rules.resamples,
-                seed=seed,
-                champion="champion" if both else None,
-            ),
+            evidence, went_on=chosen.before is not None and not chosen.before.base, forgetting=forgotten[0]
         )
-        if chosen.goes_on:
-            progress("what was forgotten", None)
-            forgot = (_forgetting(spec, rows, chosen, seed),)
-            evidence = replace(
-                evidence, went_on=chosen.before is not None and not chosen.before.base, forgetting=forgot[0]
-            )
-        progress("permutation importance", None)
-        sample, truth = _sample(prepared, models, sets.decision, seed)
-        importance = _importance(models, classes, sample, truth, rows.positive, gate_rules.better.metric, seed=seed)
-        if chosen.predictor is not None:
-            labels = [classes[code] for code in truth]
-            told = attributions(
-                chosen.predictor, sample, labels, spec.explain, seed=seed, clock=clock, progress=progress
-            )
-        progress("latency", None)
-        folders = {"candidate": chosen.folder, "champion": champion.folder if champion else None}
-        for name, predictor in models.items():
-            taken = measure_cost(predictor.predict_proba, sample, folder_bytes(folders[name]), clock=clock)
-            if taken is not None:
-                cost[name] = taken
-        evidence = replace(evidence, cost=cost.get("candidate"))
-        if retrain is not None:
-            progress("learning curves", None)
-            recipe = retrain(chosen.name) if spec.explain.curves else None
-            answer = _curves(spec, prepared, chosen, champion, sets, recipe=recipe, seed=seed, clock=clock)
-    verdict = gate(gate_rules, evidence)
-    others = [one for one in candidates if one.name != evidence.candidate and one.goes_on and one.before]
-    forgot += tuple(found for one in others if (found := _forgotten_by_another(spec, prepared, one, seed)))
-    return Evaluation(
-        metric=gate_rules.better.metric,
-        classes=classes,
-        positive=prepared.summary.positive,
-        champion=champion.version if champion else None,
-        champion_model=champion.digest if champion else None,
-        candidates=results,
-        chosen=chosen.name if chosen else None,
-        chosen_model=chosen.digest if chosen else None,
-        scores=measured.scores,
-        by_period=measured.by_period,
-        paired=tuple(one for one in (measured.decision, measured.old, measured.all) if one is not None),
-        slices=evidence.slices,
-        fairness=evidence.fairness,
+    progress("permutation importance", None)
+    sample, truth = _sample(prepared, models, sets.decision, seed)
+    importance = _importance(models, rows.classes, sample, truth, rows.positive, rules.better.metric, seed=seed)
+    told: tuple[Attributions, ...] = ()
+    if chosen.predictor is not None:
+        labels = [rows.classes[code] for code in truth]
+        told = attributions(chosen.predictor, sample, labels, spec.explain, seed=seed, clock=clock, progress=progress)
+    progress("latency", None)
+    folders = {"candidate": chosen.folder, "champion": champion.folder if champion else None}
+    cost: dict[str, Cost] = {}
+    for name, predictor in models.items():
+        taken = measure_cost(predictor.predict_proba, sample, folder_bytes(folders[name]), clock=clock)
+        if taken is not None:
+            cost[name] = taken
+    learned: Curves | None = None
+    if retrain is not None:
+        progress("learning curves", None)
+        recipe = retrain(chosen.name) if spec.explain.curves else None
+        learned = _curves(spec, prepared, chosen, champion, sets, recipe=recipe, seed=seed, clock=clock)
+    return _Studied(
+        evidence=replace(evidence, cost=cost.get("candidate")),
+        measured=measured,
         importance=importance,
-        cost=cost,
-        curves=answer,
-        verdict=verdict,
-        forgetting=forgot,
         attributions=told,
+        cost=cost,
+        curves=learned,
+        forgetting=forgotten,
     )
 
 

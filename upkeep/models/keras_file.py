@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from upkeep.errors import ModelError, Where
+from upkeep.models.canonical import nodes, zipped
 from upkeep.models.keras_runtime import keras, quiet
 from upkeep.models.skops_file import resolve
 
@@ -64,7 +65,7 @@ def dump(model: Any) -> bytes:
             files = {name: source.read(name) for name in source.namelist()}
     config, metadata = json.loads(files[_CONFIG]), json.loads(files[_METADATA])
     numbers: dict[int, int] = {}
-    for node in _nodes(config):
+    for node in nodes(config):
         if node.get("lora_rank"):
             node["lora_rank"] = node["lora_alpha"] = None  # Keras writes the weights with the adapters merged in
         if node.get("class_name") == "DTypePolicy":
@@ -73,14 +74,7 @@ def dump(model: Any) -> bytes:
             node["shared_object_id"] = numbers.setdefault(node["shared_object_id"], len(numbers) + 1)
     files[_CONFIG] = json.dumps(config, separators=(",", ":")).encode()
     files[_METADATA] = json.dumps({**metadata, "date_saved": "1980-01-01@00:00:00"}).encode()
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        for name in sorted(files):
-            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system, entry.external_attr = 3, 0o644 << 16
-            entry.compress_type = zipfile.ZIP_STORED if name == _WEIGHTS else zipfile.ZIP_DEFLATED
-            archive.writestr(entry, files[name], compresslevel=6)
-    return target.getvalue()
+    return zipped(files, stored={_WEIGHTS})
 
 
 def load(path: Path, *, allowed: Sequence[str] = ()) -> Any:
@@ -177,7 +171,7 @@ def check(path: Path, *, allowed: Sequence[str] = ()) -> None:
 
 
 def _untrusted(config: Any, allowed: Sequence[str]) -> list[str]:
-    return sorted({found for node in _nodes(config) if (found := _refuse(node, allowed))})
+    return sorted({found for node in nodes(config) if (found := _refuse(node, allowed))})
 
 
 def _known_entry(name: str) -> bool:
@@ -185,18 +179,6 @@ def _known_entry(name: str) -> bool:
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         return False
     return name in (_CONFIG, _METADATA, _WEIGHTS) or path.parts[0] == _ASSETS
-
-
-def _nodes(config: Any) -> Iterator[dict[str, Any]]:
-    """Every object of the JSON tree, parents first, in order."""
-    waiting = [config]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            yield node
-            waiting.extend(reversed(list(node.values())))
-        elif isinstance(node, list):
-            waiting.extend(reversed(node))
 
 
 def _refuse(node: dict[str, Any], allowed: Sequence[str]) -> str:

@@ -14,13 +14,14 @@ import io
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from upkeep.errors import ModelError, Where
+from upkeep.models.canonical import nodes, zipped
 from upkeep.models.trees import check_trees
 
 MODEL = "model.skops"
@@ -92,14 +93,7 @@ def dump(estimator: Any) -> bytes:
     _rename(schema, names)
     files = {names[name]: data for name, data in parts.items()}
     files["schema.json"] = json.dumps(schema, sort_keys=True, separators=(",", ":")).encode()
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        for name in sorted(files):
-            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.create_system, entry.external_attr = 3, 0o644 << 16
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, files[name], compresslevel=6)
-    return target.getvalue()
+    return zipped(files)
 
 
 def _zero_padding(data: bytes) -> bytes:
@@ -120,11 +114,11 @@ def _zero_padding(data: bytes) -> bytes:
 def _rename(schema: Any, names: dict[str, str]) -> None:
     """Name parts by content, and shared objects by the order they occur in; in place."""
     counts: dict[int, int] = {}
-    for node in _nodes(schema):
+    for node in nodes(schema):
         if "__id__" in node:
             counts[node["__id__"]] = counts.get(node["__id__"], 0) + 1
     numbers: dict[int, int] = {}
-    for node in _nodes(schema):
+    for node in nodes(schema):
         if node.get("file") in names:
             node["file"] = names[node["file"]]
         if "__id__" not in node:
@@ -132,18 +126,6 @@ def _rename(schema: Any, names: dict[str, str]) -> None:
         known = node.pop("__id__")
         if counts[known] > 1 and node.get("__loader__") not in _SINGLETONS:
             node["__id__"] = numbers.setdefault(known, len(numbers) + 1)
-
-
-def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
-    """Every object of the JSON tree, parents first, in order."""
-    waiting = [schema]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            yield node
-            waiting.extend(reversed(list(node.values())))
-        elif isinstance(node, list):
-            waiting.extend(reversed(node))
 
 
 def load(path: Path, *, allowed: Sequence[str] = ()) -> Any:

@@ -371,7 +371,7 @@ TEXTS = NAMES | st.sampled_from(
 
 
 @given(TEXTS)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_rendered_scalar_is_read_back_by_any_yaml(text: str) -> None:
     assert yaml.safe_load(f"- {module._scalar(text)}") == [text]
     read = parse(f"metadata: {{name: {module._scalar(text)}}}\n".encode(), "x")
@@ -379,7 +379,7 @@ def test_a_rendered_scalar_is_read_back_by_any_yaml(text: str) -> None:
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=30))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_wrapped_lists_are_read_back(names: list[str]) -> None:
     text = "\n".join(module._wrapped(f"    numeric: {module._flow(names)}"))
     assert yaml.safe_load(text) == {"numeric": names}
@@ -390,7 +390,7 @@ def test_wrapped_lists_are_read_back(names: list[str]) -> None:
     st.lists(TEXTS, min_size=2, max_size=4, unique=True),
     st.integers(0, 2**16),
 )
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_any_table_gives_a_spec_or_a_data_error(
     tmp_path_factory: pytest.TempPathFactory, names: list[str], words: list[str], seed: int
 ) -> None:

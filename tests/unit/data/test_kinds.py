@@ -96,14 +96,13 @@ def test_dictionaries_and_chunks():
     assert len(to_kind(pa.chunked_array([], pa.string()), "numeric")[0]) == 0
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=False) | st.none()))
 def test_text_of_a_number_reads_as_the_number(numbers):
     text = pa.array([None if number is None else repr(number) for number in numbers], pa.string())
     assert to_kind(text, "numeric")[0].to_pylist() == numbers
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.text() | st.none(), max_size=8), st.sampled_from(["numeric", "categorical", "datetime"]))
 def test_one_bad_value_costs_one_value(values, kind):
     together, bad = to_kind(pa.array(values, pa.string()), kind)

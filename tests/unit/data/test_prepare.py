@@ -85,7 +85,7 @@ def test_csv_and_parquet_give_the_same_rows(tmp_path):
     assert tables[0].equals(tables[2])
 
 
-@settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_key_has_one_part_for_ever(tmp_path_factory, data):
     """Whatever the file, the order, the format and the period; and adding data never moves a row."""

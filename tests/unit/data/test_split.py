@@ -58,7 +58,6 @@ def test_the_hash_never_changes():
     assert choose_half(keys(list("abcdefghij"))).tolist() == GOLDEN_HALF
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(max_size=40) | st.none(), min_size=1), st.randoms(use_true_random=False), st.integers(0, 5))
 def test_a_value_has_one_hash_whatever_stands_beside_it(values, random, padding):
     whole = keys(values)
@@ -88,7 +87,7 @@ def documented(value: bytes, seed: int) -> int:
     return result
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.text(max_size=40), min_size=1), st.integers(0, 2**64 - 1))
 def test_the_hash_is_the_documented_one(values, seed):
     assert hash_values(pa.array(values, pa.string()), seed).tolist() == [
@@ -96,7 +95,6 @@ def test_the_hash_is_the_documented_one(values, seed):
     ]
 
 
-@settings(deadline=None)
 @given(st.sets(st.text(max_size=30), min_size=2, max_size=200))
 def test_other_values_have_other_hashes(values):
     assert len(set(keys(sorted(values)).tolist())) == len(values)
@@ -142,7 +140,7 @@ def test_decisions_are_independent_of_one_another_and_of_the_salt():
             assert all(abs(count - rows / 4) < 5 * math.sqrt(rows * 3 / 16) for count in counts.values())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.text(max_size=8), st.floats(allow_nan=False) | st.none()), min_size=1, max_size=30),
     st.tuples(st.text(max_size=8), st.text(max_size=8)),
@@ -172,7 +170,7 @@ def test_share_is_below_one():
     assert share(np.array([0, 2**64 - 1], np.uint64)).tolist() == [0.0, 1 - 2.0**-53]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(2, 500), st.floats(0.05, 0.9), st.integers(0, 2**32 - 1))
 def test_random_state_is_scikit_learns(rows, held_out, state):
     if math.ceil(rows * held_out) >= rows:

@@ -41,7 +41,7 @@ REFERENCE = profiles.make_reference(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows, rows, st.lists(st.integers(0, 60), max_size=5), st.randoms(use_true_random=False))
 def test_profiles_add_up_exactly(a, b, at, random):
     whole = profiles.profile([batch(a + b)], REFERENCE)
@@ -78,7 +78,7 @@ def test_categories_past_the_cap_are_the_first_by_text_and_still_add_up(monkeypa
     assert column.surely_lacks("a0") and not column.surely_lacks("zzz") and not column.surely_lacks(names[0])
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=40), st.integers(-60, 40))
 def test_sums_are_those_of_exact_arithmetic(values, exponent):
     ordered = np.sort(np.array(values, dtype=np.float64))
@@ -127,7 +127,7 @@ def test_a_column_of_few_values_has_an_edge_for_each():
     assert how.discrete and how.edges == (1.0, 2.0, 3.0)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 4000), st.lists(st.integers(0, 4000), max_size=6))
 def test_the_reference_does_not_depend_on_the_batches(count, at):
     monkey = pytest.MonkeyPatch()

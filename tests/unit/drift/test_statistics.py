@@ -23,7 +23,7 @@ def expand(values):
     return np.repeat(np.arange(len(values), dtype=float), values)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(counts, counts)
 def test_distances_equal_scipys(a, b):
     old, new = arrays(a, b)
@@ -36,7 +36,7 @@ def test_distances_equal_scipys(a, b):
     assert binned == pytest.approx(scipy.stats.wasserstein_distance(expand(old), expand(new)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.floats(-10, 10), min_size=1, max_size=60),
     st.lists(st.floats(-10, 10), min_size=1, max_size=60),
@@ -85,7 +85,7 @@ def test_tenths_group_neighbouring_bins():
     assert statistics.tenths(np.array([1000, 1, 1])).tolist()[0] == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.integers(20, 90), min_size=2, max_size=7), st.data())
 def test_chi_squared_of_full_cells_is_scipys(a, data):
     b = data.draw(st.lists(st.integers(20, 90), min_size=len(a), max_size=len(a)))
@@ -154,7 +154,7 @@ def test_wasserstein_from_bins_is_near_the_exact_one():
         assert binned == pytest.approx(exact, rel=0.08, abs=0.02 * a.std())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_benjamini_hochberg_is_scipys(p_values):
     expected = scipy.stats.false_discovery_control(p_values)

@@ -149,7 +149,7 @@ def interval(estimate: float, half: float) -> Interval:
     return Interval(estimate=estimate, low=estimate - half, high=estimate + half)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(slope=st.floats(-0.05, 0.05), level=st.floats(-0.2, 0.2), ages=st.integers(3, 12))
 def test_a_line_is_found(slope: float, level: float, ages: int) -> None:
     found = trend([(age, interval(level + slope * age, 0.02)) for age in range(1, ages + 1)])

@@ -37,7 +37,7 @@ def matrix(R: np.ndarray, chance: np.ndarray, metric: str = "f1") -> Rounds:
     return Rounds(metric=metric, rounds=rounds, chance=dict(zip(names, map(float, chance), strict=True)))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10_000), rounds=st.integers(2, 6))
 def test_transfer_is_that_of_the_paper(seed: int, rounds: int) -> None:
     rng = np.random.default_rng(seed)
@@ -59,7 +59,7 @@ def test_one_round_has_nothing_to_transfer_and_unknown_cells_are_left_out() -> N
     assert forward(replace(known, chance={})) == (None, 0)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), rounds=st.integers(2, 40))
 def test_old_rounds_are_thinned_and_the_measures_stay(seed: int, rounds: int) -> None:
     rng = np.random.default_rng(seed)

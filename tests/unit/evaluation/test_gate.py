@@ -323,14 +323,14 @@ def decides(path: tuple[Any, ...]) -> bool:
 PATHS = [path for path in numbers(GOOD) if decides(path)]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(path=st.sampled_from(PATHS), new=st.sampled_from([None, math.nan, math.inf, -math.inf]))
 def test_a_missing_number_never_passes(path: tuple[Any, ...], new: float | None) -> None:
     assert gate(RULES, GOOD).verdict == "pass"
     assert gate(RULES, put(GOOD, path, new)).verdict != "pass", path
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     path=st.sampled_from(list(numbers(GOOD))),
     new=st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True), st.integers(-5, 5)),
@@ -339,7 +339,7 @@ def test_no_number_brings_the_gate_down(path: tuple[Any, ...], new: float | None
     assert gate(RULES, put(GOOD, path, new)).verdict in ("pass", "fail", "insufficient")
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     estimate=st.floats(-0.2, 0.2),
     half=st.floats(0, 0.2),
@@ -358,7 +358,7 @@ def test_better_passes_exactly_when_enough_better_beyond_doubt_on_enough_rows(
     assert (gate(rules, evidence).verdict == "pass") == expected
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(worse=st.floats(0, 0.3), estimate=st.floats(-0.3, 0.3))
 def test_a_worse_candidate_never_does_better_at_the_gate(worse: float, estimate: float) -> None:
     def passes(gap: float) -> bool:

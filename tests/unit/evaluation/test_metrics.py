@@ -39,7 +39,7 @@ def test_counts_are_scikit_learns_in_every_slice(classes: int, kind: type) -> No
     assert (by_slice[1].sum(axis=0) == whole).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(rows=st.integers(0, 200), classes=st.integers(2, 4), seed=st.integers(0, 1000), cut=st.integers(0, 200))
 def test_counts_add_up_over_any_cut(rows: int, classes: int, seed: int, cut: int) -> None:
     truth, predicted = codes(seed, rows, classes), codes(seed + 1, rows, classes)
@@ -56,7 +56,7 @@ def test_a_code_out_of_range_is_an_error_not_a_count() -> None:
         confusion_counts(np.array([0, 1]), np.array([0]), 2)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows=st.integers(1, 60), classes=st.integers(2, 4), seed=st.integers(0, 10_000), binary=st.booleans())
 def test_metrics_are_scikit_learns(rows: int, classes: int, seed: int, binary: bool) -> None:
     classes = 2 if binary else classes

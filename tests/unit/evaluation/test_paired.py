@@ -26,7 +26,7 @@ def two_models(seed: int, rows: int, *, groups: int | None = None, gain: float =
     return binary_rows(truth, group if groups else None, champion=old, candidate=new)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(first=st.integers(0, 60), second=st.integers(0, 60))
 def test_mcnemar_is_statsmodels(first: int, second: int) -> None:
     theirs = statsmodels_mcnemar([[5, first], [second, 5]], exact=True).pvalue
@@ -136,7 +136,7 @@ def test_auc_of_groups_of_one_row_is_that_of_rows() -> None:
     assert by_group.high - by_group.low == pytest.approx(by_row.high - by_row.low, rel=0.02)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), grouped=st.booleans(), metric=st.sampled_from(COMPARED))
 def test_swapping_the_models_turns_the_difference_round(seed: int, grouped: bool, metric: str) -> None:
     rows = two_models(seed, 150, groups=12 if grouped else None)
@@ -151,7 +151,7 @@ def test_swapping_the_models_turns_the_difference_round(seed: int, grouped: bool
             assert forward.low == pytest.approx(-back.high)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), grouped=st.booleans())
 def test_a_model_is_not_better_than_itself(seed: int, grouped: bool) -> None:
     rows = two_models(seed, 150, groups=40 if grouped else None)

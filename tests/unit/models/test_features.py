@@ -36,7 +36,7 @@ def test_a_column_without_values_has_a_code_all_the_same() -> None:
         assert np.isfinite(codes.transform(texts(np.nan, "x"))).all()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.none() | st.text(max_size=3), min_size=1, max_size=30), st.integers(2, 6), st.randoms())
 def test_codes_depend_on_values_not_on_their_order(values: list[str | None], limit: int, random: object) -> None:
     column = [np.nan if value is None else value for value in values]

@@ -166,7 +166,7 @@ def test_a_damaged_folder_is_a_model_error(tmp_path: Path, damage: str) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_a_flipped_byte_is_a_model_error_or_does_nothing_worse(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -96,7 +96,7 @@ def expected(answers: list[Any], labels: list[Any]) -> dict[tuple[str, str], tup
     return {key: (said, label[key[0]][1]) for key, (_, said) in first.items() if key[0] in label}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data(), answers=st.lists(ANSWER, max_size=6), labels=st.lists(LABEL, max_size=5))
 def test_the_order_of_arrival_never_matters(data: st.DataObject, answers: list[Any], labels: list[Any]) -> None:
     """Lines, files and looks in any order, by a journal that is closed and opened: the same table, nothing twice."""

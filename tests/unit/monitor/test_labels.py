@@ -133,7 +133,7 @@ def test_bad_files_are_refused_in_words(name: str, data: bytes, words: str) -> N
         parse_labels(name, data, RULES)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     name=st.sampled_from(["a.csv", "a.jsonl", "a.parquet", "a.csv.gz", "a.jsonl.gz"]),
     data=st.binary(max_size=80) | st.binary(max_size=60).map(lambda some: CSV + some) | st.binary().map(gzip.compress),

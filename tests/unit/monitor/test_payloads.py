@@ -103,7 +103,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(request=JSON, response=JSON | st.lists(JSON, min_size=1, max_size=2).map(lambda some: {"predictions": some}))
 def test_no_body_breaks_the_reader(request: Any, response: Any) -> None:
     answers = Answers(wanted(make_spec(Path("/nowhere"))))
@@ -112,7 +112,7 @@ def test_no_body_breaks_the_reader(request: Any, response: Any) -> None:
     assert answers.take().num_rows == rows
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     values=st.lists(
         st.none()

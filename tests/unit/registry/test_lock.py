@@ -141,7 +141,7 @@ def test_losing_every_race_is_a_conflict() -> None:
     assert "in a row" in str(refused(Slow(), "u1", NOON))  # type: ignore[arg-type]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 100), st.booleans()), max_size=12))
 def test_never_two_holders(steps: list[tuple[str, int, bool]]) -> None:
     """Whoever comes whenever, and crashes or not: nobody gets in before the one inside is out or past its time."""
@@ -351,7 +351,7 @@ def test_an_epoch_that_was_removed_since_it_was_read_is_not_taken_again(clock: C
     first[0].check()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 80), st.sampled_from(["in", "beat", "out", "end"]))))
 def test_never_two_who_may_go_on(steps: list[tuple[str, int, str]]) -> None:
     """Whoever comes, renews, sleeps, leaves or is ended by hand: of two whose check passes after their beat, none."""
@@ -481,7 +481,7 @@ def test_a_run_whose_lock_was_ended_by_hand_stops(store: Store, clock: Clock) ->
     assert "run-1 lost the lock: it was ended by hand: stuck" in told_no(store, clock, "run-1", first=False)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5000), st.booleans(), st.booleans())))
 def test_never_two_runs_inside(steps: list[tuple[str, int, bool, bool]]) -> None:
     """Whichever steps of whichever runs come when: one that goes in finds no other run's lease that counts."""

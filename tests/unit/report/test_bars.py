@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from upkeep.evaluation.result import Interval
@@ -11,7 +11,6 @@ from upkeep.report import bars
 VALUES = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-6)))
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_a_scale_holds_zero_and_every_value_in_order(values: list[float | None]) -> None:
     scale = bars.scale(values)

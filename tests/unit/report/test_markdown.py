@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.report import samples
@@ -63,7 +63,6 @@ def test_escaped(text: str, wanted: str) -> None:
     assert escape(text) == wanted
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="<>&[]()!`*_|\\ab\n:/@#"))
 def test_nothing_special_is_left_bare(text: str) -> None:
     bare = re.sub(r"\\.", "x", escape(text))  # an escaped character is a plain one

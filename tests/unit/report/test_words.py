@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from upkeep.evaluation.result import Interval
@@ -61,7 +61,6 @@ def test_said(said: object, wanted: object) -> None:
     assert said == wanted
 
 
-@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_says_its_sign_and_about_its_value(value: float) -> None:
     text = words.number(value)
@@ -72,7 +71,6 @@ def test_a_number_says_its_sign_and_about_its_value(value: float) -> None:
         assert math.copysign(1, read) == math.copysign(1, value)
 
 
-@settings(deadline=None)
 @given(st.text(), st.integers(5, 60))
 def test_what_is_shortened_fits_on_one_line(text: str, width: int) -> None:
     short = words.shorten(text, width)

@@ -544,7 +544,7 @@ def states(draw: st.DrawFn) -> State:
     return read_state(render_state(made), "m")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(PLANS, states(), OBSERVATIONS, TIMES)
 def test_laws(plan: Plan, begin: State, seen: Observation, now: datetime) -> None:
     decision = decide(plan, begin, seen, now)

@@ -411,7 +411,7 @@ def test_people_may_change_how_a_version_is_served(spec: ModelSpec, memory: Any,
 # --- laws ----------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     steps=st.lists(
         st.tuples(st.integers(1, 6), st.sampled_from([None, "v1", "v2", "serving"]), st.booleans()), max_size=10

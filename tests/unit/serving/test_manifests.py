@@ -94,7 +94,6 @@ def test_the_same_release_gives_the_same_bytes() -> None:
     assert render_version(one, V13) == render_version(two, V13)
 
 
-@settings(deadline=None)
 @given(number=NUMBERS, other=NUMBERS, name=st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True))
 def test_no_service_is_called_like_the_route_or_the_model(number: int, other: int, name: str) -> None:
     service = service_name(name, f"v{number}")
@@ -104,7 +103,7 @@ def test_no_service_is_called_like_the_route_or_the_model(number: int, other: in
     assert len(backend_name(name, f"v{number}")) <= 63
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(numbers=st.lists(NUMBERS, min_size=2, max_size=2, unique=True), weight=st.integers(0, 100))
 def test_what_is_written_is_read_back(numbers: list[int], weight: int) -> None:
     one, two = (f"v{number}" for number in numbers)
@@ -156,7 +155,7 @@ def test_a_route_that_makes_no_sense_is_refused(edit: str) -> None:
     assert all(problem.where.line and problem.fix for problem in caught.value.problems)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_route_cut_or_garbled_anywhere_gives_weights_or_words(data: st.DataObject) -> None:
     whole = render_route(SPEC, {"v12": 95, "v13": 5})

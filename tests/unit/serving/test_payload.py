@@ -64,7 +64,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     bodies=st.lists(
         st.binary(max_size=60) | JSON.map(lambda value: orjson.dumps(value, option=orjson.OPT_INDENT_2)), max_size=8

@@ -107,7 +107,7 @@ def crontab(text: str, moment: datetime) -> bool:
     )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(CRONS, st.integers(0, 525_600 * 4), st.integers(0, 600))
 @example("* * */2,4 * 0-6", 0, 0)
 @example("0 0 1-31 * 1", 0, 0)
@@ -123,7 +123,7 @@ def test_kfp_starts_what_crontab_means(text: str, minutes: int, more: int) -> No
         assert fires(cron.for_kfp(), moment) == crontab(text, moment)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(CRONS, st.integers(0, 525_600 * 4))
 def test_the_next_one_is_the_next_one(text: str, minutes: int) -> None:
     try:

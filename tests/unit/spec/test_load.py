@@ -367,7 +367,7 @@ SPECS = st.builds(
 
 
 @given(SPECS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_canonical_form_is_read_back_as_the_same_spec(spec: model.ModelSpec) -> None:
     data = canonical(spec)
     again = from_canonical(data, "spec")
@@ -396,7 +396,7 @@ def test_a_broken_canonical_form_is_an_integrity_error() -> None:
 
 
 @given(st.one_of(st.binary(max_size=80), st.text(alphabet="ab:-[]{}&*!#%'\"\n \t~|>?,0.", max_size=60).map(str.encode)))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_bytes_are_refused_in_words(data: bytes) -> None:
     problems = problems_of(data)
     assert problems

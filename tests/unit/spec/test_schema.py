@@ -156,14 +156,14 @@ ANYTHING = st.recursive(
 
 
 @given(st.sampled_from(places(FULL)), ANYTHING)
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_schema_and_load_agree_on_any_edit(validator: Any, path: tuple[Any, ...], value: Any) -> None:
     document = edited(path, value)
     assert loads(document) == validator.is_valid(document)
 
 
 @given(st.sampled_from(places(FULL)), st.text(alphabet="abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=8))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_schema_and_load_agree_on_any_added_key(validator: Any, path: tuple[Any, ...], key: str) -> None:
     document = copy.deepcopy(FULL)
     above: Any = document

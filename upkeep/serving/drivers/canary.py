@@ -25,7 +25,7 @@ from upkeep.serving.drivers.driver import (
     service_status,
     status_of,
 )
-from upkeep.serving.drivers.single import SERVICE_FILE, live_digests, read_single, single_kustomization, told
+from upkeep.serving.drivers.single import SERVICE_FILE, live_digests, read_single, single_kustomization, single_service
 from upkeep.serving.manifests import (
     KUSTOMIZATION_FILE,
     MODE_ANNOTATION,
@@ -68,17 +68,7 @@ class CanaryDriver:
                 {"trafficPercent": weights[version], "predictor": _canary(spec, versions[version])}
                 for version in others
             ]
-        service = {
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "metadata": {
-                "name": spec.name,
-                "namespace": spec.serving.namespace,
-                "labels": labels(spec),
-                "annotations": {MODE_ANNOTATION: "Standard", **told(versions)},
-            },
-            "spec": body,
-        }
+        service = single_service(spec, versions, body, {MODE_ANNOTATION: "Standard"})
         pin = {
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "HTTPRoute",

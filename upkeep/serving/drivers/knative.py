@@ -22,8 +22,8 @@ from upkeep.serving.drivers.driver import (
     refusal,
     service_status,
 )
-from upkeep.serving.drivers.single import SERVICE_FILE, live_digests, read_single, single_kustomization, told
-from upkeep.serving.manifests import KUSTOMIZATION_FILE, MODE_ANNOTATION, ServedVersion, labels, predictor
+from upkeep.serving.drivers.single import SERVICE_FILE, live_digests, read_single, single_kustomization, single_service
+from upkeep.serving.manifests import KUSTOMIZATION_FILE, MODE_ANNOTATION, ServedVersion, predictor
 from upkeep.spec.model import ModelSpec
 
 CHAMPION_ANNOTATION = "upkeep.dev/champion"
@@ -55,22 +55,12 @@ class KnativeDriver:
         body: dict[str, Any] = predictor(spec, versions[newest])
         if others:
             body = {"canaryTrafficPercent": weights[newest], **body}
-        service = {
-            "apiVersion": "serving.kserve.io/v1beta1",
-            "kind": "InferenceService",
-            "metadata": {
-                "name": spec.name,
-                "namespace": spec.serving.namespace,
-                "labels": labels(spec),
-                "annotations": {
-                    MODE_ANNOTATION: "Knative",
-                    TAGS_ANNOTATION: Quoted("true"),
-                    CHAMPION_ANNOTATION: Quoted(champion),
-                    **told(versions),
-                },
-            },
-            "spec": {"predictor": body},
+        annotations = {
+            MODE_ANNOTATION: "Knative",
+            TAGS_ANNOTATION: Quoted("true"),
+            CHAMPION_ANNOTATION: Quoted(champion),
         }
+        service = single_service(spec, versions, {"predictor": body}, annotations)
         return {
             KUSTOMIZATION_FILE: single_kustomization(SERVICE_FILE),
             SERVICE_FILE: write(

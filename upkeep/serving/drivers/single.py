@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
@@ -17,6 +17,7 @@ from upkeep.serving.manifests import (
     OVERLAY,
     UPDATE_ANNOTATION,
     ServedVersion,
+    labels,
     version_number,
 )
 from upkeep.spec.model import ModelSpec
@@ -28,7 +29,7 @@ _STRICT = ConfigDict(extra="forbid")
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-def told(versions: Mapping[str, ServedVersion]) -> dict[str, Quoted]:
+def _told(versions: Mapping[str, ServedVersion]) -> dict[str, Quoted]:
     """The annotations that say which versions there are: ``upkeep.dev/digest.v12``, …"""
     return {
         f"{key}.{version}": Quoted(value)
@@ -47,6 +48,23 @@ def live_digests(service: Manifest) -> dict[str, str]:
         key.removeprefix(f"{DIGEST_ANNOTATION}."): str(value)
         for key, value in (service["metadata"].get("annotations") or {}).items()
         if key.startswith(f"{DIGEST_ANNOTATION}.")
+    }
+
+
+def single_service(
+    spec: ModelSpec, versions: Mapping[str, ServedVersion], body: Manifest, annotations: Mapping[str, str]
+) -> dict[str, Any]:
+    """The InferenceService: ``body`` is its spec; its ``annotations`` tell the versions, too."""
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": spec.name,
+            "namespace": spec.serving.namespace,
+            "labels": labels(spec),
+            "annotations": {**annotations, **_told(versions)},
+        },
+        "spec": body,
     }
 
 

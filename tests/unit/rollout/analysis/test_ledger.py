@@ -477,7 +477,7 @@ def test_a_ledger_is_read_back_as_it_was_written() -> None:
 Deltas = st.tuples(st.integers(0, 500), st.floats(0, 1), st.integers(0, 500), st.floats(0, 1), st.sampled_from([5, 25]))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(Deltas, min_size=1, max_size=12))
 def test_no_outcome_is_counted_twice_or_out_of_nothing(deltas: list[tuple[int, float, int, float, int]]) -> None:
     run = Run()

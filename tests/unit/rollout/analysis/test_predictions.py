@@ -42,7 +42,7 @@ def test_shares_within_the_margin_are_taken_back_as_seldom_as_was_said(rate: flo
     assert failed <= 18  # 10 are to be expected at most; more than 18 come by chance in 1 of 200
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)), max_size=8))
 def test_more_of_one_class_is_fewer_of_the_other(blocks: list[tuple[int, int, int, int]]) -> None:
     one, other = (Predictions(margin=0.1, alpha=0.01, answer=name) for name in ("a", "b"))

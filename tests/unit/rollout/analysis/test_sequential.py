@@ -82,7 +82,7 @@ def bets(side: Side, share: float, centre: float, difference: float) -> np.ndarr
 # --- two arms: validity --------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     side=sides,
     canary_n=sizes,
@@ -106,7 +106,7 @@ def test_a_block_is_expected_to_win_nothing_while_the_hypothesis_holds(
     assert np.max(expected) <= 1 + 1e-9
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     block=st.tuples(sizes, sizes),
     canary=st.tuples(rates, rates),
@@ -134,7 +134,7 @@ def test_rates_that_move_within_a_block_change_nothing(
     assert np.max(expected) <= 1 + 1e-9
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(side=sides, block=blocks(), centre=inner, difference=st.floats(-0.5, 0.5))
 def test_growth_is_the_product_in_the_docstring(side: Side, block: Block, centre: float, difference: float) -> None:
     share = block.canary_n / (block.canary_n + block.champion_n)
@@ -151,7 +151,7 @@ def test_growth_is_the_product_in_the_docstring(side: Side, block: Block, centre
         assert log == pytest.approx(math.fsum(map(math.log, factors)), abs=1e-7)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(block=blocks(), centre=st.floats(0.01, 0.99))
 def test_without_a_margin_it_is_the_optimal_likelihood_ratio(block: Block, centre: float) -> None:
     """Turner, Ly & Grünwald (2024): each arm's own rate against the pooled one."""
@@ -190,7 +190,7 @@ def test_bets_that_follow_from_earlier_blocks_are_expected_to_win_nothing(champi
 # --- two arms: laws ------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(side=sides, block=blocks(), centre=inner, difference=st.floats(-0.4, 0.4))
 def test_a_worse_canary_is_more_evidence_against_it_and_less_for_it(
     side: Side, block: Block, centre: float, difference: float
@@ -207,7 +207,7 @@ def test_a_worse_canary_is_more_evidence_against_it_and_less_for_it(
 streams = st.lists(blocks(200), min_size=1, max_size=12)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(stream=streams, margin=st.sampled_from([0.003, 0.005, 0.02, 0.3]), bias=st.sampled_from([0, 1, -1]))
 def test_the_confidence_sequence_agrees_with_the_decisions_and_only_narrows(
     stream: list[Block], margin: float, bias: int
@@ -240,7 +240,7 @@ def test_the_confidence_sequence_closes_in_on_the_difference() -> None:
     assert state.verdict == "fail"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(stream=streams)
 def test_a_state_is_stored_as_it_is(stream: list[Block]) -> None:
     state = TwoArm(margin=0.02, least=30)
@@ -370,7 +370,7 @@ def counts(minus: int, zero: int, plus: int) -> tuple[np.ndarray, np.ndarray, np
     return one(minus), one(zero), one(plus)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     n=st.integers(1, 6),
     difference=st.sampled_from([-0.3, -0.02, 0.0, 0.02, 0.3]),
@@ -396,7 +396,7 @@ def test_pairs_are_expected_to_win_nothing_while_the_hypothesis_holds(
     assert expected <= 1 + 1e-9
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(minus=st.integers(0, 200), plus=st.integers(0, 200), zero=st.integers(0, 2000))
 def test_without_a_margin_it_is_mcnemars_test(minus: int, plus: int, zero: int) -> None:
     e = math.exp(log_paired_above(*counts(minus, zero, plus), one(0.0))[0])
@@ -408,7 +408,7 @@ def test_without_a_margin_it_is_mcnemars_test(minus: int, plus: int, zero: int) 
         assert 1 / e >= binomtest(minus, n, 0.5, alternative="greater").pvalue - 1e-9
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(batches=st.lists(pair_batches, min_size=1, max_size=8), data=st.data())
 def test_the_order_and_size_of_batches_of_pairs_do_not_matter(batches: list[Pairs], data: st.DataObject) -> None:
     def run(order: list[Pairs]) -> Paired:
@@ -423,7 +423,7 @@ def test_the_order_and_size_of_batches_of_pairs_do_not_matter(batches: list[Pair
     assert from_json(Paired, to_json(first)) == first
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(batches=st.lists(pair_batches, min_size=1, max_size=12), margin=st.sampled_from([0.003, 0.02, 0.3]))
 def test_the_confidence_sequence_of_pairs_agrees_with_the_decisions(batches: list[Pairs], margin: float) -> None:
     state = Paired(margin=margin)
@@ -436,7 +436,7 @@ def test_the_confidence_sequence_of_pairs_agrees_with_the_decisions(batches: lis
         state = after
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(batch=pair_batches)
 def test_more_pairs_lost_are_more_evidence(batch: Pairs) -> None:
     base, worse = (Paired(margin=0.02).update(batch + more) for more in (Pairs(only_canary=1), Pairs(only_champion=1)))

@@ -11,7 +11,7 @@ from upkeep.rollout.analysis.sequential import Block, TwoArm
 margins = st.sampled_from([0.1, 0.02, 0.005])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), rate=st.floats(0.0, 1.0), margin=margins, later=margins)
 def test_many_states_side_by_side_are_the_states_alone(seed: int, rate: float, margin: float, later: float) -> None:
     rng = np.random.default_rng(seed)

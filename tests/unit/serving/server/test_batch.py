@@ -43,7 +43,7 @@ async def ask_all(batcher: Batcher, requests: list[Rows]) -> list[Any]:
     return await asyncio.gather(*(batcher.ask(request) for request in requests), return_exceptions=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(requests=st.lists(st.lists(st.sampled_from([0.0, 1.0, 2.0, BAD]), max_size=5), min_size=1, max_size=12))
 def test_each_gets_its_own_answer_whatever_the_others_are(requests: list[list[float]]) -> None:
     echo = Echo()

@@ -292,7 +292,7 @@ def _bytes(document: Any) -> bytes:
     return json.dumps(document).encode()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(body=st.binary(max_size=40) | DOCUMENTS.map(_bytes), path=st.sampled_from([V1, V2]))
 def test_nothing_that_a_client_sends_makes_a_5xx(door: Door, body: bytes, path: str) -> None:
     answer = call(door, path, body, headers={"content-type": "application/json"})
@@ -300,7 +300,7 @@ def test_nothing_that_a_client_sends_makes_a_5xx(door: Door, body: bytes, path: 
     assert answer.status == 200 or answer.json["error"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     path=st.text(max_size=20).map("/".__add__) | st.sampled_from([V1, V2, "/v2/models/flights/versions/x/infer"]),
     method=st.sampled_from(["GET", "POST", "PUT", "HEAD", "OPTIONS", "NONSENSE"]),

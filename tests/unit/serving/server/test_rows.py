@@ -32,7 +32,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(values=VALUES, kind=st.sampled_from(["numeric", "categorical", "datetime"]))
 def test_a_value_means_what_it_means_in_training(values: list[Any], kind: Any) -> None:
     columns = (Column(name="x", kind=kind),)
