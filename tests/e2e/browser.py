@@ -45,7 +45,7 @@ class Browser:
         self.events: list[dict[str, Any]] = []
         theirs_in, mine_out = os.pipe()
         mine_in, theirs_out = os.pipe()
-        high_in, high_out = (fcntl.fcntl(fd, fcntl.F_DUPFD, 50) for fd in (theirs_in, theirs_out))
+        high_in, high_out = (fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 50) for fd in (theirs_in, theirs_out))
 
         def wire() -> None:
             os.dup2(high_in, 3)
@@ -56,7 +56,7 @@ class Browser:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            pass_fds=(3, 4),
+            close_fds=False,  # Python's close themselves; to pass 3 and 4 on by name, they would have to be open here
             preexec_fn=wire,  # the pipe must be descriptors 3 and 4
             start_new_session=True,
         )

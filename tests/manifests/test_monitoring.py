@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import httpx
 import pytest
@@ -631,8 +631,11 @@ def test_a_real_prometheus_scrapes_the_pages_and_every_rule_is_well(tmp_path: Pa
         def asked(query: str) -> list[dict[str, Any]]:
             return list(httpx.get(f"http://{address}/api/v1/query", params={"query": query}).json()["data"]["result"])
 
-        phases = eventually(lambda: asked("upkeep:rollout_phase == 1"))
-        assert [each["metric"]["phase"] for each in phases] == ["step"], "not what the other one saw an hour ago"
+        def phases() -> list[str]:
+            return [each["metric"]["phase"] for each in asked("upkeep:rollout_phase == 1")]
+
+        eventually(lambda: asked("count(up == 1) == 3"))
+        eventually(lambda: phases() == ["step"])  # for good: not also what the other one saw an hour ago
         rules = eventually(lambda: evaluated(f"http://{address}/api/v1/rules"))
         assert len(rules) == len(RULES)
         assert {(each["name"], each["lastError"]) for each in rules if each.get("lastError")} == set()
@@ -647,12 +650,16 @@ def evaluated(url: str) -> list[dict[str, Any]]:
     return rules if all(rule["health"] != "unknown" for rule in rules) else []
 
 
-def eventually(look: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    for _ in range(120):
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T]) -> T:
+    """What ``look`` finds, once it finds something."""
+    for _ in range(240):
         try:
             if found := look():
                 return found
         except (httpx.TransportError, KeyError, ValueError):
             pass  # it is still starting
         time.sleep(0.5)
-    pytest.fail("Prometheus had nothing to say within a minute")
+    pytest.fail("Prometheus did not come to say it")
