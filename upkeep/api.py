@@ -65,7 +65,8 @@ def init(
 
     Raises :class:`InputError` where ``path`` exists and ``force`` is not given; :class:`DataError` for unreadable data.
     """
-    from upkeep.data.infer import infer, render
+    from upkeep.data.infer import infer
+    from upkeep.data.tidy_yaml import render
     from upkeep.records import write_whole
 
     path = Path(path)

@@ -1,39 +1,28 @@
 """A first ``upkeep.yaml`` from the data itself: what each column seems to be, and why.
 
-The data is read in one stream and thinned to a bounded sample; of Parquet, only some row groups, and the statistics
-of all. Every guess is said, and every column that is left out has a reason.
+Every guess is said, and every column that is left out has a reason.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
 import difflib
-import io
-import json
 import math
 import re
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upkeep.data.kinds import Kind, to_kind
-from upkeep.data.read import format_of, local_path, open_file, open_table_batches
-from upkeep.errors import AccessError, DataError, Where
-from upkeep.spec.load import plain_scalar
+from upkeep.data.sample import Sample, take_sample
+from upkeep.data.shapes import Shaped, as_text, shaped
+from upkeep.errors import DataError, Where
 from upkeep.spec.model import Label, ObjectStore
 
-SAMPLE_ROWS = 200_000
-SAMPLE_CELLS = 10_000_000
-"""A wide table gets fewer rows, so that the sample fits any laptop."""
-SAMPLE_FILES = 12
 MAX_CLASSES = 100
 MAX_CATEGORIES = 200
 """A text column with more levels is left out."""
@@ -42,17 +31,11 @@ SLICE_LEVELS = (2, 20)
 SLICE_ROWS = 100
 DAY_ROWS = 20
 """Rows a day, on the mean, from which on days are held out whole; and the least number of days for it."""
-ODD_VALUES = 0.02
-"""A text column with at most this share of values that are no numbers (or times) is one of numbers (or times)."""
 LEAK_ROWS = 100
 LEAK_AUC = 0.995
 """A column that ranks the classes this well by itself is left out."""
 SUSPECT_AUC = 0.85
 ONLINE_ROWS = 10_000
-LINE = 110
-COMMENT_COLUMN = 46
-
-Shape = Literal["boolean", "integer", "number", "time", "text", "empty", "other"]
 
 
 @dataclass(frozen=True)
@@ -84,300 +67,9 @@ def infer(
     :class:`DataError` when the data cannot be read or holds nothing to learn, :class:`AccessError` without permission.
     """
     source = str(path_or_uri)
-    sample = _sample(source, ObjectStore())
+    sample = take_sample(source, ObjectStore())
     _require_target(sample, target, source)
     return _Inference(sample, source, target, name, positive).run()
-
-
-# --- a bounded sample ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Sample:
-    table: Any
-    """pa.Table with at most about ``SAMPLE_ROWS`` rows, spread over the whole."""
-    rows: int
-    """Rows of all data, or an estimate."""
-    files: int
-    folder_periods: tuple[str, ...]
-    """The values of ``period=…`` folders."""
-    ranges: dict[str, tuple[float, float]]
-    """Column → (least, greatest) of all rows, where the files' statistics say so."""
-    delimiter: str = ","
-    encoding: str = "utf-8"
-
-
-def _sample(source: str, store: ObjectStore) -> _Sample:
-    files = _files(source, store)
-    chosen = [files[index] for index in _spread(len(files), SAMPLE_FILES)]
-    tables, rows, delimiter, encoding = [], 0, ",", "utf-8"
-    ranges: list[dict[str, tuple[float, float]]] = []
-    for uri in chosen:
-        if format_of(uri) == "parquet":
-            table, count, statistics = _parquet_sample(uri, store, SAMPLE_ROWS // len(chosen))
-            ranges.append(statistics)
-        else:
-            delimiter, encoding = _dialect(uri, store)
-            batches = open_table_batches(uri, delimiter=delimiter, encoding=encoding, object_store=store)
-            table, count = _thinned(batches, SAMPLE_ROWS // len(chosen))
-        tables.append(table)
-        rows += count
-    try:
-        table = pa.concat_tables(tables, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"the files do not agree on a column's type: {str(error).splitlines()[0]}",
-            where=Where(file=source),
-            fix="write all files with the same types",
-        ) from error
-    folders = [part[7:] for uri in files for part in uri.split("/") if part.startswith("period=")]
-    return _Sample(
-        table=table,
-        rows=rows * len(files) // len(chosen),
-        files=len(files),
-        folder_periods=tuple(sorted(set(folders))),
-        ranges=_merged(ranges) if len(ranges) == len(files) else {},
-        delimiter=delimiter,
-        encoding=encoding,
-    )
-
-
-def _files(source: str, store: ObjectStore) -> list[str]:
-    """The data files at ``source``, sorted by name."""
-    root = local_path(source)
-    if format_of(source) is not None and not (root is not None and root.is_dir()):
-        return [source]
-    if root is None:
-        from upkeep.store import open_store
-
-        keys = [entry.key for entry in open_store(source, store).list()]
-        found = [f"{source.rstrip('/')}/{key}" for key in keys if _is_data(key)]
-    else:
-        if not root.exists():
-            raise DataError("there is no such file or folder", where=Where(file=source), fix="check the path")
-        if root.is_file():
-            raise DataError(
-                "this is no format that can be read",
-                where=Where(file=source),
-                fix="give a .csv, .csv.gz or .parquet file, or a folder of them",
-            )
-        try:
-            next(root.iterdir(), None)
-        except PermissionError as error:
-            raise AccessError(
-                "the folder may not be listed", where=Where(file=source), fix="give yourself permission to read it"
-            ) from error
-        relative = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
-        found = [str(root / name) for name in relative if _is_data(name)]
-    if not found:
-        raise DataError(
-            "there are no data files here", where=Where(file=source), fix="deliver .csv, .csv.gz or .parquet files"
-        )
-    return sorted(found)
-
-
-def _is_data(name: str) -> bool:
-    hidden = any(part.startswith((".", "_")) for part in PurePosixPath(name).parts)
-    return not hidden and format_of(name) is not None
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    """``wanted`` indices, or all, spread evenly over ``range(count)`` with both ends."""
-    if count <= wanted:
-        return list(range(count))
-    return sorted({round(index * (count - 1) / max(wanted - 1, 1)) for index in range(wanted)})
-
-
-def _parquet_sample(uri: str, store: ObjectStore, wanted: int) -> tuple[Any, int, dict[str, tuple[float, float]]]:
-    """Some row groups of one Parquet file, its row count, and its columns' ranges from the footer."""
-    import pyarrow.parquet as pq
-
-    first = next(open_table_batches(uri, object_store=store, batch_rows=1024))  # says what is wrong with the file
-    wanted = min(wanted, max(SAMPLE_CELLS // max(first.num_columns, 1), 1))
-    try:
-        with open_file(uri, store) as stream:
-            file = pq.ParquetFile(stream)
-            groups = file.metadata.num_row_groups
-            largest = max(file.metadata.row_group(index).num_rows for index in range(groups))
-            chosen = _spread(groups, max(wanted // max(largest, 1), min(groups, 8)))
-            each = max(wanted // len(chosen), 1)
-            tables = [_group_rows(file, index, each) for index in chosen]
-            return pa.concat_tables(tables), file.metadata.num_rows, _statistics(file.metadata)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"the file cannot be read: {str(error).splitlines()[0]}",
-            where=Where(file=uri),
-            fix="write or upload the file again",
-        ) from error
-
-
-def _group_rows(file: Any, group: int, wanted: int) -> Any:
-    """About ``wanted`` rows, spread over one row group; the group is read in batches."""
-    rows = file.metadata.row_group(group).num_rows
-    keep = max(rows // max(wanted, 1), 1)
-    batches = []
-    for batch in file.iter_batches(min(8192, max(rows, 1)), row_groups=[group], use_threads=False):
-        batches.append(batch.take(pa.array(np.arange(0, batch.num_rows, keep))) if keep > 1 else batch)
-    return pa.Table.from_batches(batches, schema=file.schema_arrow).replace_schema_metadata(None)
-
-
-def _statistics(metadata: Any) -> dict[str, tuple[float, float]]:
-    """Column → (least, greatest), of the numeric columns for which every row group says them."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for group in range(metadata.num_row_groups):
-        for index in range(metadata.num_columns):
-            column = metadata.row_group(group).column(index)
-            statistics = column.statistics
-            if statistics is None or not statistics.has_min_max:
-                continue
-            ends = statistics.min, statistics.max
-            if all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
-                found.setdefault(column.path_in_schema, []).append((float(ends[0]), float(ends[1])))
-    whole = {name: ends for name, ends in found.items() if len(ends) == metadata.num_row_groups}
-    return {name: (min(low for low, _ in ends), max(high for _, high in ends)) for name, ends in whole.items()}
-
-
-def _merged(ranges: Sequence[Mapping[str, tuple[float, float]]]) -> dict[str, tuple[float, float]]:
-    shared = set(ranges[0]).intersection(*ranges) if ranges else set()
-    return {name: (min(r[name][0] for r in ranges), max(r[name][1] for r in ranges)) for name in shared}
-
-
-def _thinned(batches: Iterator[Any], wanted: int) -> tuple[Any, int]:
-    """At most about twice ``wanted`` rows, spread over the stream, and the stream's row count.
-
-    Rows whose number is a multiple of ``keep`` stay; ``keep`` doubles when there are too many.
-    """
-    kept: list[Any] = []
-    rows, keep, held = 0, 1, 0
-    for batch in batches:
-        wanted = min(wanted, max(SAMPLE_CELLS // max(batch.num_columns, 1), 1))
-        picked = np.arange(-rows % keep, batch.num_rows, keep)
-        rows += batch.num_rows
-        kept.append(batch.take(pa.array(picked)) if keep > 1 else batch)
-        held += len(picked)
-        while held > 2 * wanted:
-            keep *= 2
-            table = pa.Table.from_batches(kept)
-            table = table.take(pa.array(np.arange(0, table.num_rows, 2)))
-            kept, held = table.combine_chunks().to_batches(), table.num_rows
-    return pa.Table.from_batches(kept), rows
-
-
-def _dialect(uri: str, store: ObjectStore) -> tuple[str, str]:
-    """The delimiter and the encoding that a CSV file seems to have."""
-    with open_file(uri, store) as stream:
-        head = stream.read(1 << 20)
-        if format_of(uri) == "csv.gz" and head[:2] == b"\x1f\x8b":
-            import zlib
-
-            head = zlib.decompressobj(wbits=31).decompress(head, 1 << 20)
-    encoding = "utf-8"
-    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        encoding = "utf-16"
-    else:
-        try:
-            codecs.getincrementaldecoder("utf-8")().decode(head)
-        except UnicodeDecodeError:
-            encoding = "cp1252"
-    text = codecs.getincrementaldecoder(encoding)("replace").decode(head).removeprefix("\ufeff")
-    lines = text.splitlines()[:2]
-    if not lines:
-        return ",", encoding
-    fields = {
-        each: [len(next(csv.reader(io.StringIO(line), delimiter=each), [])) for line in lines] for each in ",;\t|"
-    }
-    # A delimiter cuts the header and the first row alike; among several, the one that cuts most.
-    alike = {each: counts[0] for each, counts in fields.items() if len(set(counts)) == 1} or {",": 1}
-    return max(alike, key=lambda each: alike[each]), encoding
-
-
-# --- what a column is ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Column:
-    name: str
-    shape: Shape
-    values: Any
-    """pa.Array: bool, int64, float64, timestamp[us, UTC] or string by ``shape``; null where it cannot be read."""
-    valid: int
-    distinct: int
-    odd: int = 0
-    """Values that are not of the shape."""
-    odd_example: str = ""
-
-
-def _column(name: str, array: Any) -> _Column:
-    array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    kind = array.type
-    if pa.types.is_null(kind):
-        return _Column(name, "empty", array, 0, 0)
-    if pa.types.is_boolean(kind):
-        return _made(name, "boolean", array)
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return _made(name, "time", to_kind(array, "datetime")[0])
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return _numbers(name, to_kind(array, "numeric")[0])
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return _text(name, array.cast(pa.string()))
-    return _Column(name, "other", array, len(array) - array.null_count, 0)
-
-
-def _made(name: str, shape: Shape, values: Any, odd: int = 0, odd_example: str = "") -> _Column:
-    valid = len(values) - values.null_count
-    if valid == 0:
-        return _Column(name, "empty", values, 0, 0)
-    return _Column(name, shape, values, valid, pc.count_distinct(values).as_py(), odd, odd_example)
-
-
-def _numbers(name: str, values: Any, odd: int = 0, odd_example: str = "") -> _Column:
-    """Float64 ``values``; infinities are odd, and integers where all are whole."""
-    finite = pc.fill_null(pc.is_finite(values), False)
-    infinite = len(values) - values.null_count - pc.sum(finite).as_py() if len(values) else 0
-    if infinite:
-        values = pc.if_else(finite, values, pa.scalar(None, pa.float64()))
-        odd, odd_example = odd + infinite, odd_example or "infinity"
-    whole = pc.all(pc.equal(pc.floor(values), values)).as_py() is not False
-    small = pc.all(pc.less(pc.abs(values), 2.0**53)).as_py() is not False
-    if whole and small:
-        return _made(name, "integer", values.cast(pa.int64()), odd, odd_example)
-    return _made(name, "number", values, odd, odd_example)
-
-
-def _text(name: str, values: Any) -> _Column:
-    values = to_kind(values, "categorical")[0]
-    valid = len(values) - values.null_count
-    if valid == 0:
-        return _Column(name, "empty", values, 0, 0)
-    # Each different value is read once: text repeats, and reading times is slow.
-    encoded = values.dictionary_encode()
-    words, counts = encoded.dictionary, np.bincount(np.asarray(encoded.indices.drop_null()))
-    if pc.all(pc.is_in(words, pa.array(["true", "false"]))).as_py():
-        return _made(name, "boolean", pc.equal(values, "true"))
-    if not pc.any(pc.match_substring_regex(words, r"^0\d")).as_py():  # 01234 is a code
-        read, odd, example = _read_as("numeric", words, counts)
-        if odd <= ODD_VALUES * valid:
-            return _numbers(name, read.take(encoded.indices), odd, example)
-    read, odd, example = _read_as("datetime", words, counts)
-    if odd <= ODD_VALUES * valid:
-        return _made(name, "time", read.take(encoded.indices), odd, example)
-    return _made(name, "text", values)
-
-
-def _read_as(kind: Kind, words: Any, counts: npt.NDArray[np.int64]) -> tuple[Any, int, str]:
-    """(``words`` as ``kind``, how many rows cannot be read, an example of them)."""
-    head = words.slice(0, 1000)
-    _, unreadable = to_kind(head, kind)
-    if unreadable.true_count > 0.5 * len(head):
-        return words, int(counts.sum()), ""
-    read, unreadable = to_kind(words, kind)
-    mask = unreadable.to_numpy(zero_copy_only=False)
-    wrong = words.filter(unreadable)
-    return read, int(counts[mask].sum()), str(wrong[0].as_py()) if len(wrong) else ""
 
 
 _ID_NAME = re.compile(
@@ -401,10 +93,7 @@ _KNOWN_RANGES: dict[str, tuple[float, float]] = {
 _POSITIVE_WORDS = ("true", "yes", "y", "positive", "pos", "bad", "fraud", "churn", "churned", "default", "spam")
 
 
-# --- the inference -------------------------------------------------------------------------------------------------
-
-
-def _require_target(sample: _Sample, target: str, source: str) -> None:
+def _require_target(sample: Sample, target: str, source: str) -> None:
     names = sample.table.column_names
     if target in names and (not target.strip() or target.startswith("_")):
         raise DataError(
@@ -427,7 +116,7 @@ def _require_target(sample: _Sample, target: str, source: str) -> None:
 class _Inference:
     """One run: collects the parts of the spec, the guesses and the comments."""
 
-    def __init__(self, sample: _Sample, source: str, target: str, name: str | None, positive: Label | None) -> None:
+    def __init__(self, sample: Sample, source: str, target: str, name: str | None, positive: Label | None) -> None:
         self.sample = sample
         self.source = source
         self.target = target
@@ -441,7 +130,7 @@ class _Inference:
     def run(self) -> Inferred:
         table, data = self.sample.table, {"source": self.source}
         labels, classes = self._labels()
-        columns = [_column(each, table.column(each)) for each in table.column_names if each != self.target]
+        columns = [shaped(each, table.column(each)) for each in table.column_names if each != self.target]
         columns = [column for column in columns if self._is_usable(column)]
         moment = self._time(columns)
         period = self._period(moment)
@@ -483,7 +172,7 @@ class _Inference:
         spec_data["split"] = {**({"group": group} if group else {}), "held_out": "20%"}
         if group is None and row_id is None:
             self.comments["data.split"] = "no id and no group: only exact copies of a held-out row are recognised"
-        name = _slug(self.name or _stem(self.source))
+        name = _slug(self.name or stem(self.source))
         spec = {
             "apiVersion": "upkeep.dev/v1alpha1",
             "kind": "Model",
@@ -516,7 +205,7 @@ class _Inference:
     def _labels(self) -> tuple[npt.NDArray[np.int64], list[Label]]:
         """(codes, classes): each row's class as an index, −1 for null; the classes in order."""
         where = Where(file=self.source, field=self.target)
-        column = _column(self.target, self.sample.table.column(self.target))
+        column = shaped(self.target, self.sample.table.column(self.target))
         if column.shape == "empty":
             raise DataError("the target has no value at all", where=where, fix="name the column that holds the label")
         if column.shape in ("time", "other"):
@@ -528,8 +217,7 @@ class _Inference:
                 fix="make classes of it, for example by a threshold, in a column of its own",
             )
         if column.shape == "integer" and column.odd:  # a few words among the numbers are labels too
-            text = to_kind(self.sample.table.column(self.target), "categorical")[0]
-            column = _made(self.target, "text", text)
+            column = as_text(self.target, self.sample.table.column(self.target))
         if column.distinct > MAX_CLASSES:
             raise DataError(
                 f"the target has {column.distinct:,} different values, which are no classes",
@@ -588,7 +276,7 @@ class _Inference:
 
     # --- columns that are no features
 
-    def _is_usable(self, column: _Column) -> bool:
+    def _is_usable(self, column: Shaped) -> bool:
         rows = self.sample.table.num_rows
         if not column.name.strip() or column.name.startswith("_"):
             self._leave_out(column.name, "names that are empty or begin with _ are kept for Upkeep's own columns")
@@ -612,7 +300,7 @@ class _Inference:
             return True
         return False
 
-    def _ids(self, columns: list[_Column]) -> tuple[_Column | None, list[_Column]]:
+    def _ids(self, columns: list[Shaped]) -> tuple[Shaped | None, list[Shaped]]:
         """(the row's id, columns that name what the rows are about and repeat)."""
         unique = [column for column in columns if _is_unique_id(column, self.sample.table.num_rows)]
         unique.sort(key=lambda column: not _ID_NAME.search(column.name))
@@ -642,7 +330,7 @@ class _Inference:
 
     # --- time, period, split
 
-    def _time(self, columns: Sequence[_Column]) -> _Column | None:
+    def _time(self, columns: Sequence[Shaped]) -> Shaped | None:
         times = [column for column in columns if column.shape == "time"]
         if not times:
             return None
@@ -650,7 +338,7 @@ class _Inference:
         self._say("data.time", "the only column of times" if len(times) == 1 else "one of several columns of times")
         return best
 
-    def _period(self, moment: _Column | None) -> str | None:
+    def _period(self, moment: Shaped | None) -> str | None:
         if self.sample.folder_periods:
             unit = _period_unit(self.sample.folder_periods)
             if unit:
@@ -663,7 +351,7 @@ class _Inference:
         self._say("data.period", f"the rows span {days + 1:,} days")
         return unit
 
-    def _group(self, moment: _Column | None, entities: Sequence[_Column]) -> str | None:
+    def _group(self, moment: Shaped | None, entities: Sequence[Shaped]) -> str | None:
         if moment is not None:
             days = pc.count_distinct(pc.floor_temporal(moment.values, unit="day")).as_py()
             mean = self.sample.rows / max(days, 1)
@@ -681,11 +369,11 @@ class _Inference:
     # --- features
 
     def _kinds(
-        self, columns: Sequence[_Column], labels: npt.NDArray[np.int64]
-    ) -> tuple[list[_Column], list[_Column], list[_Column]]:
-        numeric: list[_Column] = []
-        categorical: list[_Column] = []
-        dates: list[_Column] = []
+        self, columns: Sequence[Shaped], labels: npt.NDArray[np.int64]
+    ) -> tuple[list[Shaped], list[Shaped], list[Shaped]]:
+        numeric: list[Shaped] = []
+        categorical: list[Shaped] = []
+        dates: list[Shaped] = []
         for column in columns:
             if column.shape == "text" and self._is_free(column):
                 continue
@@ -708,7 +396,7 @@ class _Inference:
                     )
         return numeric, categorical, dates
 
-    def _is_free(self, column: _Column) -> bool:
+    def _is_free(self, column: Shaped) -> bool:
         words = pc.mean(pc.count_substring(column.values, " ")).as_py() or 0
         if column.distinct > MAX_CATEGORIES or (column.distinct > 20 and column.distinct > 0.5 * column.valid):
             what = "free text" if words >= 3 else "too many for categories"
@@ -716,7 +404,7 @@ class _Inference:
             return True
         return False
 
-    def _leaks(self, column: _Column, labels: npt.NDArray[np.int64]) -> bool:
+    def _leaks(self, column: Shaped, labels: npt.NDArray[np.int64]) -> bool:
         auc = single_column_auc(_bins(column), labels)
         if auc is None or auc < SUSPECT_AUC:
             return False
@@ -732,7 +420,7 @@ class _Inference:
         )
         return False
 
-    def _slices(self, categorical: Sequence[_Column]) -> list[str]:
+    def _slices(self, categorical: Sequence[Shaped]) -> list[str]:
         scale = self.sample.rows / max(self.sample.table.num_rows, 1)
         found = []
         for column in categorical:
@@ -746,7 +434,7 @@ class _Inference:
             self._say("data.slices", "quality is also measured for each of their values")
         return found[:3]
 
-    def _rules(self, numeric: Sequence[_Column], categorical: Sequence[_Column]) -> dict[str, dict[str, Any]]:
+    def _rules(self, numeric: Sequence[Shaped], categorical: Sequence[Shaped]) -> dict[str, dict[str, Any]]:
         rules: dict[str, dict[str, Any]] = {}
         for column in numeric:
             low, high = map(float, self._range(column))
@@ -758,7 +446,7 @@ class _Inference:
             self.comments["data.columns"] = "ranges with much slack: what lies outside is an error, not drift"
         return rules
 
-    def _range(self, column: _Column) -> tuple[float, float]:
+    def _range(self, column: Shaped) -> tuple[float, float]:
         ends = pc.min_max(column.values)
         low, high = float(ends["min"].as_py()), float(ends["max"].as_py())
         whole = self.sample.ranges.get(column.name)
@@ -817,12 +505,12 @@ def _period_unit(periods: Sequence[str]) -> str | None:
     return None
 
 
-def _days(moment: _Column) -> int:
+def _days(moment: Shaped) -> int:
     ends = pc.min_max(moment.values)
     return int((ends["max"].as_py() - ends["min"].as_py()).days)
 
 
-def _is_unique_id(column: _Column, rows: int) -> bool:
+def _is_unique_id(column: Shaped, rows: int) -> bool:
     if column.distinct != column.valid or column.valid < rows or rows < 2 or column.shape not in ("integer", "text"):
         return False
     if _ID_NAME.search(column.name):
@@ -835,7 +523,7 @@ def _is_unique_id(column: _Column, rows: int) -> bool:
     return rows >= 20 and consecutive
 
 
-def _is_code(column: _Column) -> bool:
+def _is_code(column: Shaped) -> bool:
     """Whether whole numbers look like names: by the column's name, or few values far apart."""
     if column.distinct > MAX_CATEGORIES:
         return False
@@ -846,7 +534,7 @@ def _is_code(column: _Column) -> bool:
     return bool(2 < column.distinct <= LISTED_CATEGORIES and ends["min"].as_py() >= 100 and span > 20 * column.distinct)
 
 
-def _bins(column: _Column) -> npt.NDArray[np.int64]:
+def _bins(column: Shaped) -> npt.NDArray[np.int64]:
     """Each row's bin: categories as they are, numbers by at most 256 quantiles, null as a bin of its own (0)."""
     if column.shape in ("boolean", "text"):
         encoded = column.values.dictionary_encode()
@@ -937,7 +625,7 @@ def _label_text(label: Label) -> str:
     return str(label).lower() if isinstance(label, bool) else str(label)
 
 
-def _stem(source: str) -> str:
+def stem(source: str) -> str:
     name = PurePosixPath(source.rstrip("/")).name
     return re.sub(r"\.(csv|csv\.gz|parquet)$", "", name, flags=re.I)
 
@@ -947,99 +635,3 @@ def _slug(text: str) -> str:
     slug = re.sub(r"(-v[0-9]+)+$", "", slug)
     slug = slug if slug[:1].isalpha() else f"model-{slug}".rstrip("-")
     return slug[:40].rstrip("-")
-
-
-# --- tidy YAML -----------------------------------------------------------------------------------------------------
-
-
-def render(inferred: Inferred) -> str:
-    """The spec as commented YAML that :func:`upkeep.spec.load.load` accepts."""
-    spec, comments = inferred.spec, inferred.comments
-    lines = [
-        f"# Written by `upkeep init` from {_comment(_stem(spec['data']['source']))} ({inferred.seen}).",
-        "# Comments say what was guessed. `upkeep check` tells what is wrong.",
-        *(f"{key}: {_scalar(spec[key])}" for key in ("apiVersion", "kind")),
-        f"metadata: {_flow(spec['metadata'])}",
-        "data:",
-    ]
-    for key, value in spec["data"].items():
-        lines += _entry(key, value, comments.get(f"data.{key}", ""))
-        if key == "features" and inferred.left_out:
-            lines.append("  # Left out of the features:")
-            for name, why in inferred.left_out.items():
-                lines += textwrap.wrap(
-                    _comment(f"{name}: {why}"), LINE, initial_indent="  #   ", subsequent_indent="  #     "
-                )
-    lines.append("candidates:")
-    lines += [f"  - {_flow(candidate)}" for candidate in spec["candidates"]]
-    lines.append("gate:")
-    for key, value in spec["gate"].items():
-        lines += _entry(key, value, comments.get(f"gate.{key}", ""))
-    return "\n".join(lines) + "\n"
-
-
-def _entry(key: str, value: Any, comment: str) -> list[str]:
-    """One key of a section, indented by two: mappings of lists and mappings in a block, all else in one line."""
-    if isinstance(value, dict) and key in ("features", "columns"):
-        lines = _commented(f"  {key}:", comment)
-        for name, item in value.items():
-            lines += _wrapped(f"    {_scalar(name)}: {_flow(item)}")
-        return lines
-    return _commented(f"  {key}: {_flow(value)}", comment)
-
-
-def _commented(text: str, comment: str) -> list[str]:
-    """``text`` with the comment beside it, or above it where the line would be long."""
-    beside = f"{text.ljust(COMMENT_COLUMN)}  # {_comment(comment)}"
-    if not comment or len(beside) > LINE:
-        indent = " " * (len(text) - len(text.lstrip()))
-        above = textwrap.wrap(_comment(comment), LINE, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
-        return above + _wrapped(text)
-    return [beside]
-
-
-def _comment(text: str) -> str:
-    """On one line, whatever a column's name holds."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _wrapped(text: str) -> list[str]:
-    """A long flow collection broken after commas outside quotes; the rest is indented further."""
-    if len(text) <= LINE:
-        return [text]
-    indent = len(text) - len(text.lstrip()) + 2
-    parts = re.findall(r'(?:"(?:\\.|[^"\\])*"|[^",])*(?:,\s?|$)', text)
-    lines = [""]
-    for part in parts:
-        if lines[-1].strip() and len(lines[-1]) + len(part.rstrip()) > LINE:
-            lines.append(" " * indent)
-        lines[-1] += part
-    return [line.rstrip() for line in lines if line.strip()]
-
-
-def _flow(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_scalar(key)}: {_flow(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_flow, value)) + "]"
-    return _scalar(value)
-
-
-_WORDS_OF_YAML_1_1 = re.compile(r"y|n|yes|no|on|off|true|false|null|~", re.I)
-_SAFE_TEXT = re.compile(r"(?:[^\W\d]|[/._])(?:[\w./+@-]|(?<![:#]) (?![:#-]))*")
-
-
-def _scalar(value: Any) -> str:
-    """Text without quotes only where every YAML reads it as the same text."""
-    if isinstance(value, float):
-        mantissa, e, exponent = repr(value).partition("e")  # YAML 1.1 wants a point: 1.0e-06
-        return mantissa + (".0" if e and "." not in mantissa else "") + e + exponent
-    if not isinstance(value, str):
-        return json.dumps(value)
-    safe = _SAFE_TEXT.fullmatch(value) and not value.endswith(" ") and not _WORDS_OF_YAML_1_1.fullmatch(value)
-    if safe and plain_scalar(value) == value:
-        return value
-    if re.fullmatch(r"[a-z][a-z0-9+]*://[\w./=@+-]+|[0-9]+%", value, re.A):
-        return value
-    quoted = json.dumps(value, ensure_ascii=False)
-    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)

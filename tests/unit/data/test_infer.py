@@ -16,11 +16,15 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from upkeep.data import infer as module
-from upkeep.data.infer import Inferred, infer, render, single_column_auc
+from upkeep.data import infer as inference
+from upkeep.data import sample as sampling
+from upkeep.data import tidy_yaml
+from upkeep.data.infer import Inferred, infer, single_column_auc
+from upkeep.data.tidy_yaml import render
 from upkeep.errors import DataError
 from upkeep.spec.check import check
 from upkeep.spec.load import parse
+from upkeep.spec.model import ObjectStore
 
 ROWS = 3000
 
@@ -148,7 +152,7 @@ def test_ranges_have_slack_and_a_sign_only_where_it_is_sure(tmp_path: Path) -> N
 
 
 def test_the_range_is_that_of_all_rows_not_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SAMPLE_ROWS", 100)
+    monkeypatch.setattr(sampling, "SAMPLE_ROWS", 100)
     x = np.full(10_000, 5.0)
     x[1::2] = 7.5
     x[5001] = 1_000_000
@@ -160,14 +164,14 @@ def test_the_range_is_that_of_all_rows_not_of_the_sample(tmp_path: Path, monkeyp
 
 
 def test_a_large_csv_is_thinned_over_its_whole_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SAMPLE_ROWS", 500)
+    monkeypatch.setattr(sampling, "SAMPLE_ROWS", 500)
     rows = 20_000
     columns = {
         "x": np.arange(rows) * 1.5,
         "half": ["a"] * (rows // 2) + ["b"] * (rows // 2),
         "y": np.arange(rows) // 7 % 2,
     }
-    sample = module._sample(str(write_csv(tmp_path / "a.csv", columns)), module.ObjectStore())
+    sample = sampling.take_sample(str(write_csv(tmp_path / "a.csv", columns)), ObjectStore())
     assert sample.rows == rows
     assert 500 <= sample.table.num_rows <= 1000
     assert set(sample.table.column("half").to_pylist()) == {"a", "b"}
@@ -197,7 +201,7 @@ def test_folders_of_periods(tmp_path: Path) -> None:
     ],
 )
 def test_the_unit_of_period_folders(periods: list[str], unit: str | None) -> None:
-    assert module._period_unit(periods) == unit
+    assert inference._period_unit(periods) == unit
 
 
 def test_delimiter_and_encoding_are_found(tmp_path: Path) -> None:
@@ -300,7 +304,7 @@ def test_auc_is_the_share_of_pairs_in_order() -> None:
     positive = random.random(300) < 0.1 + 0.03 * scores
     ones, zeros = scores[positive][:, None], scores[~positive][None, :]
     by_pairs = ((ones > zeros) + 0.5 * (ones == zeros)).mean()
-    assert module._auc(scores, positive) == pytest.approx(by_pairs, abs=1e-12)
+    assert inference._auc(scores, positive) == pytest.approx(by_pairs, abs=1e-12)
 
 
 def test_single_column_auc_knows_chance_from_knowledge() -> None:
@@ -373,15 +377,15 @@ TEXTS = NAMES | st.sampled_from(
 @given(TEXTS)
 @settings(max_examples=150)
 def test_a_rendered_scalar_is_read_back_by_any_yaml(text: str) -> None:
-    assert yaml.safe_load(f"- {module._scalar(text)}") == [text]
-    read = parse(f"metadata: {{name: {module._scalar(text)}}}\n".encode(), "x")
+    assert yaml.safe_load(f"- {tidy_yaml._scalar(text)}") == [text]
+    read = parse(f"metadata: {{name: {tidy_yaml._scalar(text)}}}\n".encode(), "x")
     assert not any("valid YAML" in problem.message for problem in read.problems)
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=30))
 @settings(max_examples=60)
 def test_wrapped_lists_are_read_back(names: list[str]) -> None:
-    text = "\n".join(module._wrapped(f"    numeric: {module._flow(names)}"))
+    text = "\n".join(tidy_yaml._wrapped(f"    numeric: {tidy_yaml._flow(names)}"))
     assert yaml.safe_load(text) == {"numeric": names}
 
 
