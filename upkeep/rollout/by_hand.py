@@ -117,11 +117,13 @@ def carry_out(model: Model, order: Order, *, by: str, now: Callable[[], datetime
 
 
 def _after(model: Model, order: Order, seen: Seen, by: str, now: datetime) -> State:
-    state = seen.state
-    if seen.observation.edit is not None:
+    state, edit = seen.state, seen.observation.edit
+    back = order.name == "abort" or (order.name == "rollback" and state.canary is not None)
+    if edit is not None and not back:  # the way back is the same whatever the files say
         raise RefusedError(
-            f"the folder was edited, and no controller has dealt with it yet: {seen.observation.edit.message}",
-            fix="run `upkeep rollout watch --once`, or take the edit back (`git revert`)",
+            f"the folder was edited: {edit.message}",
+            fix=f"take that back (`git revert {edit.commit[:12]}`), or let a controller deal with it (`upkeep rollout "
+            "watch --once`), where it can; `upkeep rollout abort` works all the same",
         )
     match order.name:
         case "pause":

@@ -572,6 +572,28 @@ def test_a_command_waits_for_an_edit_to_be_dealt_with(world: World) -> None:
         say(world, "pause", reason="x")
 
 
+@pytest.mark.parametrize("name", ["abort", "rollback"])
+@pytest.mark.parametrize("edit", ["a revert of a pause", "a route that makes no sense"])
+def test_the_way_back_is_open_whatever_the_files_say(world: World, name: str, edit: str) -> None:
+    """Somebody who is woken reverts the newest commit, which moved no traffic; or their editor slipped."""
+    at_step(world, 25)
+    if edit == "a revert of a pause":
+        say(world, "pause", reason="looking into it")
+        world.look()
+        world.git.revert(world.now)
+    else:
+        world.git.add({"models/flight-delays/route.yaml": b"{"}, "oops\n", world.now, "Alex <alex@example.com>")
+    world.look()
+    with pytest.raises(RefusedError, match=r"git revert \w+.*`upkeep rollout abort` works"):
+        say(world, "promote")
+    say(world, name, reason="wrong answers")
+    assert world.state.weights == {"v1": 100, "v2": 0}
+    told = world.run()
+    assert (told.state and told.state.phase) == "rolled_back"
+    assert told.state is not None
+    assert "Alex aborted it" in told.state.reason
+
+
 def test_seeing_changes_nothing(world: World) -> None:
     at_step(world, 25)
     before = {entry.key: world.store.get(entry.key) for entry in world.store.list()}
