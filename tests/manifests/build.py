@@ -67,6 +67,3 @@ def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
                 yield name, each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
             case "ServingRuntime":
                 yield name, each["spec"]
-            case "TFJob":
-                for replicas in each["spec"]["tfReplicaSpecs"].values():
-                    yield name, replicas["template"]["spec"]

@@ -11,6 +11,7 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
+from upkeep.pipelines.workers import NAME
 
 from tests.kube_api import CRDS, validator
 from tests.manifests.build import ROOT, Object, built, is_component, kustomizations, pods, with_component
@@ -65,12 +66,6 @@ def test_everything_keeps_to_its_schema(objects: list[Object]) -> None:
     for each in objects:
         if each["kind"] in CRDS:
             validator(each["kind"], each["apiVersion"]).validate(each)
-        elif each["kind"] == "TFJob":  # nothing publishes its schema where tests can have it: its pods are looked at
-            assert each["spec"].keys() <= {"runPolicy", "tfReplicaSpecs"}
-            for replicas in each["spec"]["tfReplicaSpecs"].values():
-                assert replicas.keys() == {"replicas", "restartPolicy", "template"}
-                pod = {"apiVersion": "v1", "kind": "Pod", **replicas["template"]}
-                keeps_to_kubernetes_schema(json.dumps({**pod, "metadata": {**pod["metadata"], "name": "x"}}))
         elif group(each) not in PACKAGES:  # those of others: test_kinds.py
             keeps_to_kubernetes_schema(json.dumps(each))
 
@@ -104,7 +99,7 @@ def test_pods_write_nowhere_but_in_volumes_and_say_what_they_need(objects: list[
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, what
             assert {"requests", "limits"} <= container["resources"].keys(), what
             assert container["resources"]["requests"].keys() == {"cpu", "memory"}, what
-            if not what.startswith(("Job", "CronJob", "TFJob")):
+            if not what.startswith(("Job", "CronJob")):
                 assert {"readinessProbe", "livenessProbe"} <= container.keys(), what
 
 
@@ -114,10 +109,6 @@ def test_every_image_has_a_tag_that_stays(objects: list[Object]) -> None:
             name, _, tag = container["image"].rpartition(":")
             assert name, what
             assert re.fullmatch(r"v?\d+\.\d+\.\d+", tag) or name.endswith("@sha256"), what
-
-
-def templates(spec: Object) -> list[Object]:
-    return [spec["template"]] if "template" in spec else [each["template"] for each in spec["tfReplicaSpecs"].values()]
 
 
 def secrets_in_clear(each: Any) -> list[str]:
@@ -155,15 +146,16 @@ def test_who_is_bound_selected_or_mounted_is_there(objects: list[Object]) -> Non
         return {(each["metadata"]["namespace"], each["metadata"]["name"]) for each in objects if each["kind"] == kind}
 
     labelled = [
-        (each["metadata"]["namespace"], template["metadata"]["labels"])
+        (each["metadata"]["namespace"], each["spec"]["template"]["metadata"]["labels"])
         for each in objects
-        if each["kind"] in ("Deployment", "TFJob")
-        for template in templates(each["spec"])
+        if each["kind"] == "Deployment"
     ]
+    labelled.append(("kubeflow", {"app.kubernetes.io/name": NAME}))  # a train step makes them
     for each in objects:
         place = each["metadata"].get("namespace", "")
         if each["kind"] in ("RoleBinding", "ClusterRoleBinding"):
-            assert {(one["namespace"], one["name"]) for one in each["subjects"]} <= names("ServiceAccount")
+            known = {*names("ServiceAccount"), ("kubeflow", "pipeline-runner")}  # that one is KFP's own
+            assert {(one["namespace"], one["name"]) for one in each["subjects"]} <= known
         selector = {
             "NetworkPolicy": lambda spec: spec["podSelector"],
             "PodDisruptionBudget": lambda spec: spec["selector"],

@@ -11,6 +11,7 @@
       states/<candidate>/…           what a candidate that goes on learning goes on from
       rounds/<candidate>/            what it scored after each round of learning; the newest record holds them all
       checkpoints/<candidate>.npz    where a training stands, while it is under way
+      workers/<job>/                 what a train step hands to its workers, and they to it, meanwhile
       heldout/                       fingerprints of the rows that no training may see
       updates/<id>/                  what each update left: its record, page, drift report, evaluation
       lock/<of>/                     one update (one rollout's controller, …) at a time
@@ -443,6 +444,7 @@ class Registry:
             past = self._names(f"rounds/{candidate}")[:-1]
             keys += self._older([self._key(f"rounds/{candidate}/{name}") for name in past], before)
         keys += self._older([self._key(f"checkpoints/{name}") for name in self._names("checkpoints")], before)
+        keys += [entry.key for entry in self.store.list(self._key("workers")) if entry.modified < before]
         for of in sorted({name.partition("/")[0] for name in self._names("lock")}):
             keys += self._older(lock.past_epochs(self.store, self._key(f"lock/{of}")), before)
         if lease:

@@ -416,6 +416,14 @@ class TestSweep:
         )
         assert registry.sweep(NOON - DAY, DAY) == ()
 
+    def test_what_a_killed_step_had_handed_to_workers_goes(self) -> None:
+        store = open_store("memory://")
+        left = "m/workers/net-3f9c2ab4/prepared/abc/rows/period=2024-01/part-00000.parquet"
+        store.put(left, b"rows")
+        registry = Registry(store, "m")
+        assert registry.sweep(datetime.now(UTC), DAY, dry_run=True) == ()
+        assert registry.sweep(datetime.now(UTC) + 2 * DAY, DAY, dry_run=True) == (left,)
+
     def test_crash_in_a_sweep(self, folder: Path) -> None:
         error = OutsideError("gone")
         counting = FailingStore(open_store("memory://"), error)

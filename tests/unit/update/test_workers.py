@@ -53,10 +53,11 @@ class World:
         self.registry = Registry(open_store(spec.store), "toy")
         self.context = Context(spec, "0" * 64, "run-1", self.registry, "train")
         self.handover = Handover(self.registry.store, f"toy/workers/{NAME}")
-        self.environ = {**POD, workers.JOB_VARIABLE: json.dumps(tfjob(spec, needs_of(spec, "train", "net"), {}))}
+        self.template = tfjob(spec, needs_of(spec, "train", "net"), {})
+        self.environ = {**POD, workers.JOB_VARIABLE: json.dumps(self.template)}
         self.then: Iterator[Callable[[], object]] = iter(())
         self.made: dict[str, Any] = {}
-        self.rows.mkdir()
+        self.rows.mkdir(parents=True)
         (self.rows / "summary.json").write_text("{}")
 
     def sleep(self, seconds: float) -> None:
