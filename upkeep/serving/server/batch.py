@@ -24,6 +24,8 @@ BATCH_ROWS = 1_024
 """No further request joins a batch of that many rows."""
 LOOP_ROWS, LOOP_SECONDS = 256, 0.02
 """What may run on the event loop: so many rows, as long as the last prediction took less CPU time than this."""
+HUNG_SECONDS = 120.0
+"""A prediction that takes longer has hung: nothing behind it is answered any more."""
 GATHER_SHARE, GATHER_SECONDS = 0.5, 0.002
 """How long to wait for further requests: this share of the last prediction, at most this long."""
 
@@ -47,6 +49,8 @@ class Batcher:
         self._next: asyncio.Handle | None = None
         self._gathering = False
         self._busy = False
+        self._began = 0.0
+        """When the prediction in the thread began, by the loop's clock."""
         self._lately = 1
         """Requests in a batch."""
         self._seconds = 0.0
@@ -66,6 +70,11 @@ class Batcher:
             return await future
         finally:
             self._waiting -= rows.count
+
+    @property
+    def hung(self) -> bool:
+        """Whether the prediction under way takes so long that only another process will answer again."""
+        return self._busy and asyncio.get_running_loop().time() - self._began > HUNG_SECONDS
 
     def close(self) -> None:
         """End the thread."""
@@ -96,7 +105,7 @@ class Batcher:
         if rows <= LOOP_ROWS and self._seconds < LOOP_SECONDS:
             self._finish(loop, batch, self._answers(batch))
             return
-        self._busy = True
+        self._busy, self._began = True, loop.time()
         answering = loop.run_in_executor(self._thread, self._answers, batch)
         answering.add_done_callback(lambda answers: self._finish(loop, batch, answers.result()))
 

@@ -69,6 +69,15 @@ class ServedModel(kserve.Model):  # type: ignore[misc]
         self.ready = True
         return True
 
+    @property
+    def hung(self) -> bool:
+        """Whether a prediction holds up all others, for good as it seems."""
+        return self._batcher.hung
+
+    async def healthy(self) -> bool:
+        """Whether it can be asked."""
+        return bool(self.ready) and not self.hung
+
     def stop(self) -> None:
         """Answer what waits, then no more."""
         super().stop()

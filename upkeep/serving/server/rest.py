@@ -15,8 +15,10 @@ import orjson
 from fastapi import FastAPI
 from kserve.errors import (
     ModelNotReady,
+    ServerNotLive,
     ServerNotReady,
     model_not_ready_handler,
+    server_not_live_handler,
     server_not_ready_handler,
 )
 from kserve.model_repository import ModelRepository
@@ -38,7 +40,12 @@ _VERSION_HEADER = VERSION_HEADER.encode()
 
 
 class ReadyDataPlane(DataPlane):  # type: ignore[misc]
-    """KServe's data plane is ready from the start; this one when the model is."""
+    """KServe's data plane is ready from the start, and lives for ever; this one is ready when the model is, and asks to
+    be started again when it hangs."""
+
+    async def live(self) -> dict[str, str]:
+        hung = any(model.hung for model in self.model_registry.get_models().values())
+        return {"status": "hung" if hung else "alive"}
 
     async def ready(self) -> bool:
         models = self.model_registry.get_models().values()
@@ -59,6 +66,7 @@ def kserve_app(plane: DataPlane) -> FastAPI:
     register_v2_endpoints(app, plane, None)
     app.add_exception_handler(ModelNotReady, model_not_ready_handler)
     app.add_exception_handler(ServerNotReady, server_not_ready_handler)
+    app.add_exception_handler(ServerNotLive, server_not_live_handler)
     return app
 
 

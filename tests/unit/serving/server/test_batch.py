@@ -81,6 +81,28 @@ def test_many_rows_are_predicted_in_a_thread_while_the_loop_goes_on() -> None:
     asyncio.run(main())
 
 
+def test_a_prediction_that_does_not_end_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upkeep.serving.server.batch.HUNG_SECONDS", 0.0)
+    go_on = threading.Event()
+
+    def stuck(parts: Sequence[Rows]) -> Any:
+        assert go_on.wait(60)
+        return np.zeros((sum(part.count for part in parts), 1))
+
+    async def main() -> None:
+        batcher = Batcher(stuck)
+        assert not batcher.hung
+        answer = asyncio.create_task(batcher.ask(rows(*[0.0] * (LOOP_ROWS + 1))))
+        await asyncio.sleep(0.01)
+        assert batcher.hung
+        go_on.set()
+        await answer
+        assert not batcher.hung
+        batcher.close()
+
+    asyncio.run(main())
+
+
 def test_a_client_that_goes_away_harms_nobody() -> None:
     async def main() -> None:
         batcher = Batcher(Echo())

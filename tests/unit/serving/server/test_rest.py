@@ -162,6 +162,13 @@ def test_what_can_be_read(door: Door, path: str) -> None:
     assert call(door, path, method="GET").status == 200
 
 
+def test_one_that_hangs_asks_to_be_started_again(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["/v2/health/live", "/v2/health/ready", "/v2/models/flights/ready", "/v1/models/flights"]
+    assert [call(door, path, method="GET").status for path in asked] == [200] * 4
+    monkeypatch.setattr(ServedModel, "hung", True)
+    assert [call(door, path, method="GET").status for path in asked] == [503] * 4
+
+
 def test_alive_at_once_and_ready_once_it_has_answered(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     door = make(folder, loaded=False)
     logging.getLogger("kserve").setLevel(logging.CRITICAL)
