@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from tests.contract.kubernetes_world import KubernetesWorld, _crd
+from tests.contract.kubernetes_world import KubernetesWorld
+from tests.e2e.cluster_make import wait_for
 from tests.unit.rollout.analysis.test_sources import Prometheus
 from upkeep.rollout.analysis.sources import PrometheusSource
 from upkeep.rollout.connect import noter
@@ -28,11 +29,13 @@ from upkeep.rollout.release import NewVersion, Released, propose, read_release, 
 from upkeep.rollout.state import State
 from upkeep.serving.kubernetes.brake import braked_path
 from upkeep.serving.kubernetes.cluster import KubernetesCluster
+from upkeep.serving.kubernetes.paths import LEASES, path
 from upkeep.serving.manifests import ServedVersion
 from upkeep.spec.model import Webhook
 from upkeep.store import open_store
 
 ENVIRON = {"PATH": "/usr/local/bin:/usr/bin:/bin", "GIT_CONFIG_NOSYSTEM": "1"}
+ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 EVERYTHING = ("proposed", "moved", "promoted", "rolled_back", "held", "paused", "problem", "failing")
 
 
@@ -54,8 +57,8 @@ class _Counters(Prometheus):
 class RolloutWorld(KubernetesWorld):
     """``bad``: version → the share of its requests that fail."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, syncer: str, namespace: str) -> None:
-        super().__init__(kubeconfig, syncer, namespace)
+    def __init__(self, kubeconfig: Path, folder: Path, syncer: str) -> None:
+        super().__init__(kubeconfig, syncer)
         self.now = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
         self.bad: dict[str, float] = {}
         self.rate = 2000.0
@@ -98,11 +101,23 @@ class RolloutWorld(KubernetesWorld):
         super().stop()
         self.git.close()
 
-    def make_kind(self, group: str, version: str, plural: str, kind: str) -> None:
-        """Let the API server know a kind that takes anything."""
-        where = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.{group}"
-        self._api.apply(where, _crd(group, version, plural, kind), "test")
-        self._until_served((f"{group}/{version}", plural))
+    def make_leases(self) -> None:
+        """Let the API server know a kind of this name, which takes anything: it has no built-in ones."""
+        served = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": ANYTHING}}
+        names = {"plural": "leases", "singular": "lease", "kind": "Lease", "listKind": "LeaseList"}
+        group = "coordination.k8s.io"
+        made = {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {
+                "name": f"leases.{group}",
+                "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"},
+            },
+            "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [served]},
+        }
+        where = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        self._api.apply(f"{where}/leases.{group}", made, "test")
+        wait_for("leases are served", lambda: self._api.get(path(LEASES, self.namespace)))
 
     # --- what happens ----------------------------------------------------------------------------------------------
 

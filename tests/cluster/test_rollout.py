@@ -26,7 +26,6 @@ from tests.cluster.conftest import Place
 from tests.cluster.rollout_world import Killed, RolloutWorld
 from tests.cluster.test_pod import SPEC, answer, free_port
 from tests.e2e.cluster_make import wait_for
-from tests.kube_api import running_api_server
 from upkeep.errors import OutsideError
 from upkeep.rollout.history import history
 from upkeep.serving.kubernetes.api import Api, GoneError
@@ -36,15 +35,9 @@ from upkeep.serving.kubernetes.paths import LEASES, SERVICES, path
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with running_api_server(tmp_path_factory.mktemp("kube-api")) as found:
-        yield found
-
-
 @pytest.fixture(scope="module", params=["argocd", "flux"])
 def world(request: pytest.FixtureRequest, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    made = RolloutWorld(kubeconfig, tmp_path_factory.mktemp("world"), request.param, f"models-{request.param}")
+    made = RolloutWorld(kubeconfig, tmp_path_factory.mktemp("world"), request.param)
     made.start()
     try:
         yield made
@@ -153,7 +146,7 @@ def test_a_step_waits_for_its_merge_and_a_roll_back_that_main_refuses_is_braked(
 @once
 def test_leases_and_elections_as_a_real_storage_keeps_them(world: RolloutWorld) -> None:
     """The built-in kind is not there; one of the same name is, with the same rules for versions and conflicts."""
-    world.make_kind("coordination.k8s.io", "v1", "leases", "Lease")
+    world.make_leases()
     place = Place(api=world._api, namespace=world.namespace, real=False, client=world._client)
     for law in (
         builtin.test_a_name_is_made_once,
@@ -168,7 +161,7 @@ def test_of_two_pods_one_leads_and_the_other_takes_over_when_it_ends(
     world: RolloutWorld, kubeconfig: Path, tmp_path: Path
 ) -> None:
     """The very commands of the Deployment, each a process."""
-    world.make_kind("coordination.k8s.io", "v1", "leases", "Lease")
+    world.make_leases()
     (tmp_path / "upkeep.yaml").write_text(f"{SPEC}\nmonitoring: {{prometheus: 'http://127.0.0.1:1'}}\n")
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONWARNINGS": "error"}
     environ |= {"KUBECONFIG": str(kubeconfig), "UPKEEP_KUBE_CONTEXT": "local"}
@@ -318,8 +311,7 @@ def _old(page: str) -> str:
 
 def _compact(folder: Path) -> None:
     """Forget every version but the newest, after one more write."""
-    command = Path(f"/proc/{(folder / 'etcd.pid').read_text().strip()}/cmdline").read_text().split("\0")
-    address = command[command.index("--listen-client-urls") + 1]
+    address = (folder / "etcd.url").read_text()
 
     def ask(what: str, body: dict[str, Any]) -> Any:
         request = urllib.request.Request(f"{address}/v3/kv/{what}", json.dumps(body).encode())

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 
@@ -38,12 +39,12 @@ _MANAGERS = {"argocd": "argocd-controller", "flux": "kustomize-controller"}
 
 
 class KubernetesWorld:
-    """The harness of tests/contract/test_cluster.py; a namespace for each syncer."""
+    """The harness of tests/contract/test_cluster.py; each has a namespace of its own."""
 
-    def __init__(self, kubeconfig: Path, syncer: str, namespace: str = "") -> None:
+    def __init__(self, kubeconfig: Path, syncer: str) -> None:
         from kubernetes import client, config
 
-        self.namespace, self._syncer = namespace or syncer, syncer
+        self.namespace, self._syncer = f"{uuid4().hex[:8]}-{syncer}", syncer
         configuration: Any = client.Configuration()
         config.load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
         self._client = client.ApiClient(configuration)
@@ -70,28 +71,17 @@ class KubernetesWorld:
     # --- the harness -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        for group, plural, kind in (
-            ("argoproj.io", "applications", "Application"),
-            ("kustomize.toolkit.fluxcd.io", "kustomizations", "Kustomization"),
-            ("source.toolkit.fluxcd.io", "gitrepositories", "GitRepository"),
-        ):
-            version = {"applications": "v1alpha1"}.get(plural, "v1")
-            self._api.apply(
-                f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.{group}",
-                _crd(group, version, plural, kind),
-                "test",
-            )
-        self._until_served(APPLICATIONS, KUSTOMIZATIONS, SOURCES)
         port = self._gateway.server_address[1]
         listeners = [{"name": "http", "protocol": "HTTP", "port": port}]
         self._put(GATEWAYS, "edge", {"gatewayClassName": "fake", "listeners": listeners})
         status = {"status": {"addresses": [{"type": "IPAddress", "value": "127.0.0.1"}]}}
         self._api.patch(path(GATEWAYS, self.namespace, "edge") + "/status", status)
         if self._syncer == "argocd":
-            self._put(APPLICATIONS, "models", {"project": "default"})
+            self._put(APPLICATIONS, "models", {"project": "default", "destination": {"namespace": self.namespace}})
         else:
-            self._put(SOURCES, "models", {"url": "https://git.example.com/models.git"})
-            self._put(KUSTOMIZATIONS, "models", {"sourceRef": {"kind": "GitRepository", "name": "models"}})
+            self._put(SOURCES, "models", {"url": "https://git.example.com/models.git", "interval": "1m"})
+            source = {"kind": "GitRepository", "name": "models"}
+            self._put(KUSTOMIZATIONS, "models", {"sourceRef": source, "interval": "1m", "prune": True})
         for thread in self._threads:
             thread.start()
 
@@ -249,12 +239,6 @@ class KubernetesWorld:
         manifest = {"apiVersion": resource[0], "kind": kinds[resource[1]], "metadata": metadata, "spec": spec}
         self._api.apply(path(resource, self.namespace, name), manifest, "test")
 
-    def _until_served(self, *resources: tuple[str, str]) -> None:
-        from tests.e2e.cluster_make import wait_for
-
-        for resource in resources:
-            wait_for(f"{resource} is served", lambda each=resource: self._api.get(path(each, self.namespace)))
-
 
 def _spec(name: str, namespace: str) -> ModelSpec:
     return ModelSpec(
@@ -264,32 +248,6 @@ def _spec(name: str, namespace: str) -> ModelSpec:
         candidates=(Retrain(name="a", strategy="retrain", estimator="sklearn.tree.DecisionTreeClassifier"),),
         serving=Serving(namespace=namespace, gateway=f"{namespace}/edge"),
     )
-
-
-def _crd(group: str, version: str, plural: str, kind: str) -> dict[str, Any]:
-    """Of a kind that takes anything. Argo CD's Application has no status subresource; Flux's kinds have."""
-    served: dict[str, Any] = {
-        "name": version,
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-    }
-    if kind != "Application":
-        served["subresources"] = {"status": {}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": f"{plural}.{group}",
-            "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"},
-        },
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"},
-            "versions": [served],
-        },
-    }
 
 
 def _gateway(world: KubernetesWorld) -> ThreadingHTTPServer:

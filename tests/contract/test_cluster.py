@@ -24,7 +24,6 @@ from tests.e2e.cluster_make import Cluster as Machine
 from tests.e2e.cluster_make import cluster as machine
 from tests.e2e.cluster_make import wait_for
 from tests.e2e.fake_up import fake_launch
-from tests.kube_api import running_api_server
 from upkeep.errors import OutsideError
 from upkeep.rollout.source import ReleaseSource
 from upkeep.serving.cluster import Cluster, Live
@@ -114,12 +113,6 @@ class OneMachine:
 
     def mend(self, version: str) -> None:
         self._machine.broken(version).unlink()
-
-
-@pytest.fixture(scope="module")
-def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with running_api_server(tmp_path_factory.mktemp("kube-api")) as found:
-        yield found
 
 
 @pytest.fixture(

@@ -13,12 +13,14 @@ import kubernetes_validate
 import pytest
 from upkeep.pipelines.workers import NAME
 
-from tests.kube_api import CRDS, validator
+from tests.kube_api import offered
 from tests.manifests.build import ROOT, Object, built, is_component, kustomizations, pods, with_component
-from tests.manifests.test_kinds import PACKAGES, group
+from upkeep.errors import RefusedError
+from upkeep.serving.kubernetes.api import Api
 
 OLDEST, NEWEST = "1.31", "1.34"
 """Kubernetes' versions that the manifests are held against."""
+WITH_KINDS_OF_OTHERS = ("overlays/production", "clusters/argocd", "clusters/flux")
 
 
 @pytest.fixture(scope="module", params=kustomizations(), ids=lambda folder: str(folder.relative_to(ROOT)))
@@ -62,12 +64,42 @@ def test_every_link_and_path_of_the_readme_leads_somewhere() -> None:
     assert all((ROOT.parent / each).exists() or (ROOT / each).exists() for each in paths)
 
 
-def test_everything_keeps_to_its_schema(objects: list[Object]) -> None:
+def built_in(each: Object) -> bool:
+    """Whether its kind is Kubernetes' own."""
+    group = each["apiVersion"].rpartition("/")[0]
+    return "." not in group or (group.endswith(".k8s.io") and group != "gateway.networking.k8s.io")
+
+
+def test_everything_of_kubernetes_keeps_to_its_schema(objects: list[Object]) -> None:
     for each in objects:
-        if each["kind"] in CRDS:
-            validator(each["kind"], each["apiVersion"]).validate(each)
-        elif group(each) not in PACKAGES:  # those of others: test_kinds.py
+        if built_in(each):
             keeps_to_kubernetes_schema(json.dumps(each))
+
+
+@pytest.fixture(scope="module")
+def seen() -> set[str]:
+    """What the API server took already."""
+    return set()
+
+
+def test_a_real_api_server_takes_everything_else(objects: list[Object], api: Api, seen: set[str]) -> None:
+    for each in objects:
+        text = json.dumps(each)
+        if not built_in(each) and text not in seen:
+            offered(api, each)
+            seen.add(text)
+
+
+def test_it_takes_no_field_that_it_does_not_know(api: Api) -> None:
+    found = {
+        each["kind"]: each for folder in WITH_KINDS_OF_OTHERS for each in built(ROOT / folder) if not built_in(each)
+    }
+    assert found.keys() >= {"Application", "ApplicationSet", "AppProject", "Kustomization", "GitRepository"}
+    assert found.keys() >= {"PodMonitor", "PrometheusRule", "ExternalSecret", "ServingRuntime"}
+    for each in found.values():
+        each["spec"]["wishes"] = 1
+        with pytest.raises(RefusedError, match="wishes"):
+            offered(api, each)
 
 
 def test_nothing_is_named_twice(objects: list[Object]) -> None:

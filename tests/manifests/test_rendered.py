@@ -1,14 +1,9 @@
-"""What Upkeep writes, held against the published CustomResourceDefinitions, and against a real API server.
-
-Both come from outside the repository, see :mod:`tests.kube_api`. Without them these tests are skipped.
-"""
+"""What Upkeep writes, offered to a real API server that has the kinds' own definitions, see :mod:`tests.kube_api`."""
 
 from __future__ import annotations
 
-import copy
 import shutil
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.kube_api import CRDS, running_api_server, validator
-from tests.manifests.build import ROOT, built, with_component
+from tests.kube_api import offered
+from upkeep.errors import RefusedError
 from upkeep.serving.drivers import DRIVERS
 from upkeep.serving.kubernetes.api import Api
 from upkeep.serving.kubernetes.brake import braked_path
@@ -70,19 +65,6 @@ def rendered() -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("manifest", rendered())
-def test_a_manifest_keeps_to_its_crd(manifest: dict[str, Any]) -> None:
-    validator(manifest["kind"], manifest["apiVersion"]).validate(manifest)
-
-
-def test_the_check_itself_finds_a_wrong_field() -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    manifest = yaml.safe_load(render_version(SPEC, V12))
-    manifest["spec"]["predictor"]["model"]["storageURI"] = "x"
-    with pytest.raises(jsonschema.ValidationError, match="storageURI"):
-        validator("InferenceService", manifest["apiVersion"]).validate(manifest)
-
-
 def test_kustomize_finds_every_resource(tmp_path: Path) -> None:
     program = shutil.which("kustomize") or shutil.which("kubectl")
     if program is None:
@@ -106,90 +88,37 @@ def test_kustomize_finds_every_resource(tmp_path: Path) -> None:
     assert annotations["upkeep.dev/digest"] == V13.digest
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """CustomObjectsApi of a real API server."""
-    client = pytest.importorskip("kubernetes.client")
-    config = pytest.importorskip("kubernetes.config")
-    with (
-        running_api_server(tmp_path_factory.mktemp("kube-api")) as kubeconfig,
-        config.new_client_from_config(str(kubeconfig)) as connection,
-    ):
-        yield client.CustomObjectsApi(connection)
-
-
-def address(manifest: dict[str, Any]) -> tuple[str, ...]:
-    return (*manifest["apiVersion"].split("/"), manifest["metadata"]["namespace"], CRDS[manifest["kind"]])
+@pytest.mark.slow
+@pytest.mark.parametrize("manifest", rendered())
+def test_a_real_api_server_takes_every_manifest_as_it_is(api: Api, manifest: dict[str, Any]) -> None:
+    stored = offered(api, manifest)
+    # Nothing was filled in or left out: what syncs Git with the cluster sees no difference.
+    assert stored["spec"] == manifest["spec"]
+    assert stored["metadata"].get("annotations") == manifest["metadata"].get("annotations")
+    # And the check can fail.
+    manifest["spec"]["unknown"] = 1
+    with pytest.raises(RefusedError, match="unknown field"):
+        offered(api, manifest)
 
 
 @pytest.mark.slow
-def test_a_real_api_server_takes_every_manifest_as_it_is(api: Any) -> None:
-    exceptions = pytest.importorskip("kubernetes.client.exceptions")
-    for parameter in rendered():
-        manifest = parameter.values[0]
-        if parameter.id.endswith(("route of one", "knative service.yaml")):
-            continue  # of a name that is there already
-        stored = api.create_namespaced_custom_object(*address(manifest), manifest, field_validation="Strict")
-        # Nothing was filled in or left out: what syncs Git with the cluster sees no difference.
-        assert stored["spec"] == manifest["spec"], parameter.id
-        assert stored["metadata"].get("annotations") == manifest["metadata"].get("annotations")
-        # And the check can fail.
-        wrong = copy.deepcopy(manifest)
-        wrong["metadata"]["name"] += "-x"
-        wrong["spec"]["unknown"] = 1
-        with pytest.raises(exceptions.ApiException, match="unknown field"):
-            api.create_namespaced_custom_object(*address(wrong), wrong, field_validation="Strict")
-
-
-@pytest.mark.slow
-def test_a_real_api_server_takes_what_a_cluster_is_given(api: Any, tmp_path: Path) -> None:
-    theirs = [each for each in built(with_component(ROOT / "components/istio", tmp_path)) if each["kind"] in CRDS]
-    assert {each["kind"] for each in theirs} == {"ServingRuntime", "Gateway"}
-    for each in theirs:
-        stored = api.create_namespaced_custom_object(*address(each), each, field_validation="Strict")
-        assert stored["metadata"]["name"] == each["metadata"]["name"]
-
-
-@pytest.mark.slow
-def test_a_real_api_server_takes_new_weights(api: Any) -> None:
-    manifest = yaml.safe_load(render_route(replace(SPEC, metadata=Metadata(name="other")), {"v1": 100, "v2": 0}))
-    stored = api.create_namespaced_custom_object(*address(manifest), manifest, field_validation="Strict")
-    moved = yaml.safe_load(render_route(replace(SPEC, metadata=Metadata(name="other")), {"v1": 75, "v2": 25}))
-    moved["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"]
-    name = manifest["metadata"]["name"]
-    replaced = api.replace_namespaced_custom_object(*address(moved), name, moved, field_validation="Strict")
-    assert [ref["weight"] for ref in replaced["spec"]["rules"][-1]["backendRefs"]] == [75, 25]
-
-
-@pytest.mark.slow
-def test_a_brake_that_is_let_go_leaves_every_rule_where_no_syncer_comes(api: Any) -> None:
+def test_a_brake_that_is_let_go_leaves_every_rule_where_no_syncer_comes(api: Api) -> None:
     spec = replace(SPEC, metadata=Metadata(name="alone"))
     manifest = yaml.safe_load(render_route(spec, {"v1": 50, "v2": 50}))
-    name = manifest["metadata"]["name"]
-    client = Api(api.api_client)
-    path = braked_path(spec)
-    client.apply(path, manifest, "kustomize-controller")
-    cluster = KubernetesCluster(client)
+    where = braked_path(spec)
+    api.apply(where, manifest, "kustomize-controller")
+    cluster = KubernetesCluster(api)
     cluster.brake(spec, {"v1": 100, "v2": 0})
-    braked = api.get_namespaced_custom_object(*address(manifest), name)
+    braked = api.get(where)
     cluster.brake(spec, {"v1": 100, "v2": 0})
-    again = api.get_namespaced_custom_object(*address(manifest), name)
-    assert again["metadata"]["resourceVersion"] == braked["metadata"]["resourceVersion"]
+    assert api.get(where)["metadata"]["resourceVersion"] == braked["metadata"]["resourceVersion"]
     cluster.release(spec)
-    free = api.get_namespaced_custom_object(*address(manifest), name)
+    free = api.get(where)
     assert free["spec"] == yaml.safe_load(render_route(spec, {"v1": 100, "v2": 0}))["spec"]
     assert not free["metadata"].get("annotations")
     assert {each["manager"] for each in braked["metadata"]["managedFields"]} >= {"upkeep-brake"}
     assert "upkeep-brake" not in {each["manager"] for each in free["metadata"]["managedFields"]}
     # and the syncer is not in anybody's way: no force is needed
     without = {"fieldManager": "kustomize-controller", "force": "false"}
-    answer = api.api_client.call_api(
-        path,
-        "PATCH",
-        query_params=list(without.items()),
-        header_params={"Content-Type": "application/apply-patch+yaml"},
-        body=manifest,
-        response_type="object",
-        _return_http_data_only=True,
-    )
+    answer = api._call("PATCH", where, query=without, body=manifest, kind="application/apply-patch+yaml")
     assert answer["spec"] == manifest["spec"]

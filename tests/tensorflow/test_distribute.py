@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.kube_api import free_ports
 from tests.tensorflow import keras_make as make
 from tests.tensorflow.train_on_devices import weights_on
 from upkeep.errors import ModelError, OutsideError
@@ -23,16 +23,6 @@ from upkeep.training.keras.distribute import is_chief
 
 TOLERANCE = 1e-5
 """Of a weight after some dozen steps: floats are added in another order."""
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def start(root: Path, devices: str, out: Path, epochs: int, **environ: str) -> subprocess.Popen[str]:

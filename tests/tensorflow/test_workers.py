@@ -15,10 +15,11 @@ import pytest
 from upkeep.pipelines.needs import needs_of
 from upkeep.pipelines.workers import tfjob
 
+from tests.kube_api import free_ports
 from tests.tensorflow import keras_make as make
 from tests.tensorflow.test_distribute import TOLERANCE
 from tests.tensorflow.train_on_devices import FIELDS
-from tests.training_operator import Operator, free_ports, operating
+from tests.training_operator import Operator, operating
 from tests.unit.update.test_steps import Artifact
 from upkeep.models import keras_file
 from upkeep.registry.registry import Registry

@@ -15,9 +15,10 @@ from upkeep.pipelines.needs import needs_of
 from upkeep.pipelines.run import run_here
 from upkeep.pipelines.workers import tfjob
 
-from tests.kube_api import validator
+from tests.kube_api import offered
 from tests.unit.data import make
-from upkeep.errors import InputError
+from upkeep.errors import InputError, RefusedError
+from upkeep.serving.kubernetes.api import Api
 from upkeep.spec.check import OUR_VARIABLES
 from upkeep.spec.model import FineTune, Kubeflow, ModelSpec, Network, ObjectStore, Secret, StepNeeds, Toleration
 from upkeep.update.context import RUN_VARIABLE, UPDATE_VARIABLE
@@ -113,12 +114,12 @@ def test_a_worker_has_what_the_spec_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spec", [spec_of(), BUSY], ids=["defaults", "everything"])
-def test_the_job_keeps_to_its_crd(spec: ModelSpec) -> None:
+def test_a_real_api_server_takes_the_job(spec: ModelSpec, api: Api) -> None:
     job = job_of(tfjob(spec, needs_of(spec, "train", "net"), {}), name="a", place="s3://models/x", pod=POD)
-    validator("TFJob", "kubeflow.org/v1").validate(job)
+    offered(api, job)
     job["spec"]["tfReplicaSpecs"]["Worker"]["replica"] = 2
-    with pytest.raises(Exception, match="'replica' was unexpected"):
-        validator("TFJob", "kubeflow.org/v1").validate(job)
+    with pytest.raises(RefusedError, match=r'unknown field "spec\.tfReplicaSpecs\.Worker\.replica"'):
+        offered(api, job)
 
 
 def test_what_pods_ask_for_is_no_parameter_that_kfp_caches_by(tmp_path: Path) -> None:
