@@ -488,17 +488,19 @@ class _Look:
             return None
 
     def read_labels(self, state: State) -> Labels:
-        if late := ledgers.too_late(self.the_ledger(), self.spec):
-            self.troubles["labels"] = (
-                f"asked for after this rollout began: {', '.join(late)}; not compared or waited for before the next"
-            )
-        if self.model.labels is None:
-            return Labels()
-        try:
-            return self.model.labels.read(self.spec, state, self.the_ledger().cursor, self.now)
-        except UpkeepError as error:
-            self._trouble("labels", error)
-            return Labels()
+        late = ledgers.too_late(self.the_ledger(), self.spec)
+        said = [f"asked for after this rollout began: {', '.join(late)}; not compared or waited for before the next"]
+        said = said if late else []
+        found = Labels()
+        if self.model.labels is not None:
+            try:
+                found = self.model.labels.read(self.spec, state, self.the_ledger().cursor, self.now)
+                said += found.problems[:3]
+            except UpkeepError as error:
+                said.append(_in_a_line(error))
+        if said:
+            self.troubles["labels"] = "; ".join(said)
+        return found
 
     def observe(self, state: State, live: Live | None, probe: Probe | None, git: _Git | None) -> Observation:
         canary, ledger = state.canary, self.the_ledger()
@@ -532,7 +534,7 @@ class _Look:
         )
 
     def _trouble(self, kind: str, error: UpkeepError) -> None:
-        self.troubles[kind] = str(error).replace("\n    → ", " → ").replace("\n", "; ")
+        self.troubles[kind] = _in_a_line(error)
 
     # --- doing ---------------------------------------------------------------------------------------------------
 
@@ -881,6 +883,10 @@ def _agree(live: Live, state: State) -> bool:
         return False
     wanted = {version: weight for version, weight in state.weights.items() if weight}
     return {version: weight for version, weight in live.weights.items() if weight} == wanted
+
+
+def _in_a_line(error: UpkeepError) -> str:
+    return str(error).replace("\n    → ", " → ").replace("\n", "; ")
 
 
 def _never_a_pass(analysis: Analysis | None) -> Analysis | None:

@@ -256,6 +256,21 @@ def test_the_analysis_reads_each_outcome_and_each_pair_once(tmp_path: Path) -> N
     assert more.cursor and len(more.cursor["used"].split(",")) == 2
 
 
+def test_the_analysis_says_why_labels_do_not_count(tmp_path: Path) -> None:
+    """Silent, a rollout would wait for them until its limit, and nobody would know why."""
+    with world(tmp_path, {"a": 6.0}) as (spec, registry, _):
+        write_labels(tmp_path, [("never", "true", NOON), ("asked", "perhaps", NOON)])
+        (tmp_path / "labels" / "two.csv").write_text("loan,outcome\na,true\n")
+    now = NOON + timedelta(days=300)
+    spec = replace(spec, monitoring=replace(spec.monitoring, payloads=replace(spec.monitoring.payloads, keep=4e7)))
+    found = JournalLabels(registry).read(spec, state_of(registry), {}, now)
+    assert found.outcomes == ()
+    whole, rows, none = found.problems
+    assert "two.csv" in whole and "there is no column late" in whole
+    assert rows == "1 rows of label files were refused: late is no label of the model"
+    assert none == "1 labels, and none names a request that these versions answered"
+
+
 @pytest.mark.parametrize("labelled", [True, False])
 def test_the_analysis_reads_each_answer_once_with_a_label_or_without(tmp_path: Path, labelled: bool) -> None:
     with world(tmp_path, {"a": 6.0, "b": 9.0}) as (spec, registry, _):

@@ -76,6 +76,10 @@ class JournalLabels:
             unknown = int(cursor.get("unknown", "0"))
             if look.labels or look.answers.rows or not same:
                 unknown = counts(journal, now=now).unknown_ids
+        problems = [f"{each.where}: {each.message}" for each in look.problems]
+        problems += [f"{rows:,} rows of label files were refused: {reason}" for reason, rows in look.refused.items()]
+        if unknown and not seen and not found:
+            problems.append(f"{unknown:,} labels, and none names a request that these versions answered")
         fresh = [each for each in found if _name(each.unit, each.version) not in used]
         new = [_name(each.unit, each.version) for each in fresh] + [_name(each.hash, "pair") for each in pairs.pairs]
         positive = None if spec.data.target.positive is None else label_text(spec.data.target.positive)
@@ -107,6 +111,7 @@ class JournalLabels:
                 "unknown": str(unknown),
             },
             unknown=unknown - int(cursor.get("unknown", "0")),
+            problems=tuple(problems),
         )
 
     def _known_classes(self, spec: ModelSpec, version: str) -> tuple[Label, ...]:

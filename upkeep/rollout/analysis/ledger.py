@@ -170,6 +170,8 @@ class Labels:
     """The reader's own: what it has used (label file → digest, say). None: nothing was read."""
     unknown: int = 0
     """Labels whose id no request had."""
+    problems: tuple[str, ...] = ()
+    """What keeps labels from counting, each in one line: a file that cannot be read as labels, say."""
 
 
 @dataclass(frozen=True, kw_only=True)
