@@ -6,7 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def built(folder: Path) -> list[Object]:
     return list(yaml.load_all(_text(folder), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
 
 
-def with_component(component: Path, folder: Path, *, bases: tuple[str, ...] = ("infrastructure", "apps")) -> Path:
+def with_component(component: Path, folder: Path, bases: Iterable[str] = ("infrastructure", "apps")) -> Path:
     """A kustomization in ``folder`` that adds one component to the bases."""
     made = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",

@@ -173,6 +173,15 @@ def test_nobody_may_do_everything(objects: list[Object]) -> None:
             assert each["roleRef"]["name"].startswith("upkeep-")
 
 
+def beside(each: Object) -> list[Object]:
+    """The peers of a policy that are pods of its own namespace."""
+    rules = (
+        [*each["spec"].get("ingress", []), *each["spec"].get("egress", [])] if each["kind"] == "NetworkPolicy" else []
+    )
+    peers = [peer for rule in rules for peer in (*rule.get("from", ()), *rule.get("to", ()))]
+    return [peer for peer in peers if "namespaceSelector" not in peer]
+
+
 def test_who_is_bound_selected_or_mounted_is_there(objects: list[Object]) -> None:
     def names(kind: str) -> set[tuple[str, str]]:
         return {(each["metadata"]["namespace"], each["metadata"]["name"]) for each in objects if each["kind"] == kind}
@@ -195,7 +204,8 @@ def test_who_is_bound_selected_or_mounted_is_there(objects: list[Object]) -> Non
             "Service": lambda spec: {"matchLabels": spec["selector"]},
         }.get(each["kind"], lambda spec: {})(each.get("spec") or {})
         wanted = selector.get("matchLabels", {})
-        assert not wanted or any(wanted.items() <= labels.items() for at, labels in labelled if at == place), each
+        for one in [wanted, *(peer["podSelector"]["matchLabels"] for peer in beside(each))]:
+            assert not one or any(one.items() <= labels.items() for at, labels in labelled if at == place), each
         if each["kind"] == "Deployment":
             assert (
                 each["spec"]["selector"]["matchLabels"].items()

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tests.manifests.build import ROOT, Object, built
+from pathlib import Path
+
+import pytest
+
+from tests.manifests.build import ROOT, Object, built, with_component
+from tests.manifests.test_overlays import are_equal, called, granted
+from tests.manifests.test_rendered import rendered
+
+SYNCERS = {"argocd": "argocd:argocd/models", "flux": "flux:flux-system/models"}
 
 
 def ours() -> list[Object]:
@@ -35,9 +43,33 @@ def test_argo_cd_retries_with_the_newest_commit_and_lets_the_brake_be() -> None:
     ]
 
 
-def test_argo_cds_project_lets_in_what_the_overlay_holds_and_no_more() -> None:
+def applied(cluster: str, folder: Path) -> list[Object]:
+    """What it applies of Upkeep itself: an overlay, and the component of who applies it."""
+    if cluster == "argocd":
+        source = named("Application", "upkeep")["spec"]["source"]
+        path, components = source["path"], source["kustomize"]["components"]
+    else:
+        spec = named("Kustomization", "upkeep")["spec"]
+        path, components = spec["path"], spec["components"]
+    base = ROOT.parent / path
+    (component,) = components
+    return built(with_component((base / component).resolve(), folder, [str(base.relative_to(ROOT))]))
+
+
+def written() -> set[tuple[str, str]]:
+    """(group, kind) of what releases hold, whatever the driver."""
+    manifests = [parameter.values[0] for parameter in rendered()]
+    return {(each["apiVersion"].rpartition("/")[0], each["kind"]) for each in manifests}
+
+
+@pytest.mark.parametrize(("cluster", "syncer"), list(SYNCERS.items()))
+def test_the_controller_may_do_exactly_what_it_does(cluster: str, syncer: str, tmp_path: Path) -> None:
+    are_equal(granted(applied(cluster, tmp_path)), called(syncer))
+
+
+def test_argo_cds_projects_let_in_what_there_is_and_no_more(tmp_path: Path) -> None:
+    production = applied("argocd", tmp_path)
     project = named("AppProject", "upkeep")["spec"]
-    production = built(ROOT / "overlays/production")
     namespaces = {each["metadata"]["namespace"] for each in production if "namespace" in each["metadata"]}
     assert {each["namespace"] for each in project["destinations"]} == namespaces
     cluster_wide = {
@@ -46,9 +78,38 @@ def test_argo_cds_project_lets_in_what_the_overlay_holds_and_no_more() -> None:
         if "namespace" not in each["metadata"]
     }
     assert {(each["group"], each["kind"]) for each in project["clusterResourceWhitelist"]} == cluster_wide
-    sources = {named("Application", "upkeep")["spec"]["source"]["repoURL"]}
-    sources.add(named("ApplicationSet", "models")["spec"]["template"]["spec"]["source"]["repoURL"])
-    assert {*project["sourceRepos"]} == sources
+    project = named("AppProject", "models")["spec"]
+    assert {(each["group"], each["kind"]) for each in project["namespaceResourceWhitelist"]} == written()
+    assert "clusterResourceWhitelist" not in project, "none"
+
+
+def test_every_application_is_in_its_project() -> None:
+    applications = [named("Application", "upkeep"), named("ApplicationSet", "models")["spec"]["template"]]
+    assert [each["spec"]["project"] for each in applications] == ["upkeep", "models"]
+    for each in applications:
+        project = named("AppProject", each["spec"]["project"])["spec"]
+        assert each["spec"]["destination"] in project["destinations"]
+        assert project["sourceRepos"] == [each["spec"]["source"]["repoURL"]]
+
+
+def test_flux_applies_a_release_with_the_rights_to_serve_it_and_no_others(tmp_path: Path) -> None:
+    objects = applied("flux", tmp_path)
+    account = named("Kustomization", "flight-delays")["spec"]["serviceAccountName"]
+    bindings = [
+        each
+        for each in objects
+        if each["kind"] in ("RoleBinding", "ClusterRoleBinding")
+        and {"kind": "ServiceAccount", "name": account, "namespace": "flux-system"} in each["subjects"]
+    ]
+    assert [(each["kind"], each["metadata"]["namespace"]) for each in bindings] == [("RoleBinding", "models")]
+    (role,) = (
+        each
+        for each in objects
+        if (each["kind"], each["metadata"]["name"]) == ("Role", bindings[0]["roleRef"]["name"])
+        and each["metadata"]["namespace"] == "models"
+    )
+    resources = {(rule["apiGroups"][0], resource) for rule in role["rules"] for resource in rule["resources"]}
+    assert resources == {(group, f"{kind.lower()}s") for group, kind in written()}
 
 
 def test_every_source_and_path_that_a_cluster_names_is_there() -> None:

@@ -36,11 +36,8 @@ from upkeep.spec.load import parse
 from upkeep.spec.model import ModelSpec, Serving
 
 OVERLAYS = ("kind", "staging", "production")
-SYNCERS = {
-    "kind": "flux:flux-system/models",
-    "staging": "argocd:argocd/models",
-    "production": "argocd:argocd/models",
-}
+SYNCERS = {"kind": "flux:flux-system/models", "staging": "", "production": ""}
+"""The others' is the cluster's to add, see test_clusters.py."""
 LEASE = ("upkeep-system", "upkeep-controller")
 
 
@@ -88,7 +85,7 @@ def test_nobody_asks_the_controller_but_prometheus(overlay: str) -> None:
 
 MONITORED = {"upkeep", "upkeep-controller", "upkeep-controller-metrics", "upkeep-dashboard", "upkeep-server"}
 OPTIONAL = {
-    "kind": {"object-store"},
+    "kind": {"object-store", "upkeep-models"},
     "staging": MONITORED,
     "production": MONITORED | {"upkeep-git", "upkeep-object-store"},
 }
@@ -184,8 +181,10 @@ Right = tuple[str, str, str, str, str]
 
 
 def granted(objects: Sequence[Object]) -> set[Right]:
+    """But for those that a model's Kustomization applies with."""
     found = set()
-    for role in (each for each in objects if each["kind"] in ("Role", "ClusterRole")):
+    roles = [each for each in objects if each["kind"] in ("Role", "ClusterRole")]
+    for role in (each for each in roles if each["metadata"]["name"] != "upkeep-models"):
         for rule in role["rules"]:
             assert "nonResourceURLs" not in rule
             for group in rule["apiGroups"]:
@@ -295,6 +294,15 @@ def test_models_may_serve_in_a_profiles_namespace(tmp_path: Path) -> None:
     assert label == "{'sidecar.istio.io/inject': 'false'}"
     account = next(each for each in objects if each["metadata"]["name"] == Serving().service_account)
     assert account["metadata"]["namespace"] == "team-a"
+
+
+def test_a_mesh_comes_to_the_servers_by_its_own_port(tmp_path: Path) -> None:
+    objects = built(with_component(ROOT / "components/istio", tmp_path))
+    (namespace,) = (each for each in objects if (each["kind"], each["metadata"]["name"]) == ("Namespace", "models"))
+    assert namespace["metadata"]["labels"]["istio.io/dataplane-mode"] == "ambient"
+    policies = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "NetworkPolicy"}
+    assert policies["upkeep-server-istio"]["podSelector"] == policies["upkeep-server"]["podSelector"]
+    assert policies["upkeep-server-istio"]["ingress"] == [{"ports": [{"protocol": "TCP", "port": 15008}]}]
 
 
 def are_equal(rights: set[Right], calls: set[Right]) -> None:
