@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from upkeep.data.sample import Sample, take_sample
-from upkeep.data.shapes import Shaped, as_text, shaped
+from upkeep.data.shapes import ODD_VALUES, Shaped, as_text, shaped
 from upkeep.errors import DataError, Where
 from upkeep.spec.model import Label, ObjectStore
 
@@ -90,6 +90,14 @@ _KNOWN_RANGES: dict[str, tuple[float, float]] = {
     "lon": (-180, 180),
     "age": (0, 150),
 }
+_UNREAD_FORMS = (
+    (r"^\s*[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+\s*$", "numbers with a comma; write them with a decimal point"),
+    (
+        r"^\s*\d{1,2}[./-]\d{1,2}[./-](\d{2}|\d{4})(\s.*)?$",
+        "times in a form that is not read; write 2024-01-31",
+    ),
+)
+"""Text that is a number or a time, and is not read as one: which it is must be said where it is written."""
 _POSITIVE_WORDS = ("true", "yes", "y", "positive", "pos", "bad", "fraud", "churn", "churned", "default", "spam")
 
 
@@ -360,6 +368,11 @@ class _Inference:
                     "data.split",
                     f"whole days are held out: the {mean:,.0f} rows of a day share what decided that day",
                 )
+                for entity in entities:
+                    self.guesses.append(
+                        f"split: one {entity.name} has rows on both sides; where that decides more than the day does, "
+                        f"write group: {entity.name}"
+                    )
                 return "day"
         if len(entities) == 1:
             self._say("data.split", f"all rows of one {entities[0].name} are held out together, or none")
@@ -397,6 +410,11 @@ class _Inference:
         return numeric, categorical, dates
 
     def _is_free(self, column: Shaped) -> bool:
+        for form, what in _UNREAD_FORMS:
+            matches = pc.match_substring_regex(column.values, form)
+            if pc.sum(matches).as_py() >= (1 - ODD_VALUES) * column.valid:
+                self._leave_out(column.name, f"{what}, such as {_short(column.values.drop_null()[0].as_py())}")
+                return True
         words = pc.mean(pc.count_substring(column.values, " ")).as_py() or 0
         if column.distinct > MAX_CATEGORIES or (column.distinct > 20 and column.distinct > 0.5 * column.valid):
             what = "free text" if words >= 3 else "too many for categories"

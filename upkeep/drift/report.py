@@ -79,7 +79,7 @@ def summarise(
     for role, words in (("target", "label"), ("prediction", "predictions")):
         those = [column for column in columns if column.role == role]
         if any(column.finding == "drift" for column in those):
-            said.append(f"The {words} moved too.")
+            said.append(f"The {words} moved{' too' if moved else ''}.")
     if two_sample is not None and two_sample.finding != "insufficient":
         told = "A classifier tells" if two_sample.finding == "drift" else "A classifier hardly tells"
         said.append(f"{told} new rows from reference rows (AUC {two_sample.auc:.2f}).")

@@ -417,3 +417,23 @@ def test_any_table_gives_a_spec_or_a_data_error(
         assert error.problems[0].message
         return
     checked(inferred)
+
+
+def test_numbers_and_times_in_forms_that_are_not_read_are_left_out_and_named(tmp_path: Path) -> None:
+    columns = flights()
+    columns["price"] = [f"{number % 90},50" for number in range(ROWS)]
+    columns["turnover"] = [f"{1 + number % 7}.234,5" for number in range(ROWS)]
+    columns["born"] = [f"{1 + number % 28}.01.1990" for number in range(ROWS)]
+    columns["address"] = [f"10.1.20.{number % 200}" for number in range(ROWS)]
+    inferred = infer(write_csv(tmp_path / "a.csv", columns, delimiter=";"), target="late")
+    for name in ("price", "turnover"):
+        assert inferred.left_out[name].startswith("numbers with a comma; write them with a decimal point, such as")
+    assert "write 2024-01-31, such as 1.01.1990" in inferred.left_out["born"]
+    assert "address" in inferred.spec["data"]["features"]["categorical"]
+
+
+def test_who_has_rows_on_both_sides_of_a_split_by_day_is_told(tmp_path: Path) -> None:
+    columns = flights() | {"customer_id": [f"c{number % 300}" for number in range(ROWS)]}
+    inferred = infer(write_csv(tmp_path / "a.csv", columns), target="late")
+    assert inferred.spec["data"]["split"]["group"] == "day"
+    assert any("one customer_id has rows on both sides" in guess for guess in inferred.guesses)
