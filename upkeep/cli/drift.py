@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--reference", default="", metavar="FILE", help="Any file: the reference. No spec is needed.")
 @click.option("--current", default="", metavar="FILE", help="Any file: what is held against it.")
 @click.option("--page", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Also write an HTML page.")
-@click.option("--fail-on-drift", is_flag=True, help="Exit with 1 when there is drift.")
+@click.option("--fail-on-drift", is_flag=True, help="Exit with 1 when there is drift, decay included.")
 @output_option
 def drift(
     spec_path: str, period: str, reference: str, current: str, page: Path | None, fail_on_drift: bool, output: str

@@ -30,10 +30,9 @@ def drift_report(
     """
     columns = (*detect(watched, settings), *also)
     features = watched[0]
-    finding = overall(columns, two_sample)
     return DriftReport(
-        finding=finding,
-        summary=summarise(finding, columns, two_sample, decay, settings),
+        finding=overall(columns, two_sample, decay),
+        summary=summarise(columns, two_sample, decay, settings),
         reference=reference,
         reference_digest=features.baseline.digest,
         periods=tuple(periods),
@@ -45,19 +44,19 @@ def drift_report(
     )
 
 
-def overall(columns: Sequence[ColumnDrift], two_sample: TwoSample | None) -> Finding:
-    """``drift`` when any feature, the predictions or the two-sample test drift; ``insufficient`` when nothing could
-    be judged. A label's drift is shown and does not decide: what to do about it, decay tells."""
+def overall(columns: Sequence[ColumnDrift], two_sample: TwoSample | None, decay: Decay | None) -> Finding:
+    """``drift`` when any feature, the predictions or the two-sample test drift, or the champion decays: a model that
+    errs more is not stable, however still its inputs are. ``insufficient`` when nothing could be judged. A label's
+    drift is shown and does not decide: what to do about it, decay tells."""
     judged = [column.finding for column in columns if column.role != "target"]
     if two_sample is not None:
         judged.append(two_sample.finding)
-    if "drift" in judged:
+    if "drift" in judged or (decay is not None and decay.finding == "decay"):
         return "drift"
     return "stable" if "stable" in judged else "insufficient"
 
 
 def summarise(
-    finding: Finding,
     columns: Sequence[ColumnDrift],
     two_sample: TwoSample | None,
     decay: Decay | None,
@@ -67,14 +66,15 @@ def summarise(
     features = [column for column in columns if column.role == "feature"]
     moved = [column.column for column in features if column.finding == "drift"]
     unjudged = [column.column for column in features if column.finding == "insufficient"]
+    blind = overall(columns, two_sample, None) == "insufficient"
     said = []
-    if finding == "insufficient":
+    if blind:
         said.append(f"There is not enough to judge drift by: at least {settings.min_rows:,} rows a side are needed.")
     elif moved:
         said.append(f"{len(moved)} of {len(features)} columns moved away from the reference: {_list(moved)}.")
     elif features:
         said.append(f"No column of {len(features)} moved away from the reference.")
-    if unjudged and finding != "insufficient":
+    if unjudged and not blind:
         said.append(f"Not judged: {_list(unjudged)}.")
     for role, words in (("target", "label"), ("prediction", "predictions")):
         those = [column for column in columns if column.role == role]

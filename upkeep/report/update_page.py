@@ -423,9 +423,9 @@ def _facts(view: UpdateView) -> list[tuple[str, str, str]]:
         found.append(("Rows read", words.count(read), f"{words.count(refused)} refused"))
     if view.drift:
         drifted = sum(column.finding == "drift" for column in view.drift.columns if column.role == "feature")
-        found.append(
-            ("Drift", words.finding_word(view.drift.finding), f"{words.plural(drifted, 'feature')} past the limit")
-        )
+        decays = view.drift.decay is not None and view.drift.decay.finding == "decay"
+        moved = f"{words.plural(drifted, 'feature')} past the limit" + ("; the champion decays" if decays else "")
+        found.append(("Drift", words.finding_word(view.drift.finding), moved))
     if view.release:
         found.append(
             (

@@ -8,6 +8,7 @@ import pytest
 
 from upkeep.data.kinds import Column
 from upkeep.drift import profile as profiles
+from upkeep.drift.decay import decay
 from upkeep.drift.detect import Watched, detect
 from upkeep.drift.report import drift_report
 from upkeep.drift.result import TwoSample
@@ -197,7 +198,7 @@ def test_labels_and_predictions_are_told_apart_from_features():
         ("x", "feature", "stable"),
     ]
     assert report.finding == "stable"
-    assert "label moved" in report.summary and "No column of 1 moved" in report.summary
+    assert "label moved." in report.summary and "No column of 1 moved" in report.summary
     predictions = watch(table(p=normal(1000)), table(p=normal(900, 1.0)), roles={"p": "prediction"})
     both = drift_report([features, predictions], SETTINGS, reference="r")
     assert both.finding == "drift" and "predictions moved" in both.summary
@@ -210,6 +211,20 @@ def test_the_whole_is_insufficient_only_when_nothing_could_be_judged():
     told = TwoSample(finding="drift", reason="…", auc=0.9, low=0.8, high=0.95, rows=9, top_columns=())
     stable = watch(table(x=normal(1000)), table(x=normal(900, seed=1)))
     assert drift_report([stable], SETTINGS, reference="r", two_sample=told).finding == "drift"
+
+
+def test_a_champion_that_decays_is_drift_however_still_the_columns_are():
+    still = watch(table(x=normal(1000)), table(x=normal(900, seed=1)))
+    thin = watch(table(x=normal(1000)), table(x=normal(10)))
+    right, wrong = (np.repeat([1.0, 0.0], counts) for counts in ((20, 380), (100, 300)))
+    decays = decay(right, wrong, seed=0, resamples=200)
+    for watched, said in ((still, "No column of 1 moved"), (thin, "not enough")):
+        report = drift_report([watched], SETTINGS, reference="r", decay=decays)
+        assert report.finding == "drift"
+        assert said in report.summary
+        assert "The champion's error went from 0.050 to 0.250" in report.summary
+    same = decay(right, right, seed=0, resamples=200)
+    assert drift_report([still], SETTINGS, reference="r", decay=same).finding == "stable"
 
 
 def test_profiles_of_another_reference_are_refused():
