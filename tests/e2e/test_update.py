@@ -143,6 +143,7 @@ def test_the_life_of_a_model(tmp_path: Path) -> None:
         code, out, error = cli(tmp_path, "versions", *words)
         assert code == 0, error
         assert out.strip()
+    assert "not the same" in " ".join(out.split())  # the two were scored on other rows
 
     # a flipped byte is found, by name
     folder = Path(spec.store) / "churn" / "models" / card.digest

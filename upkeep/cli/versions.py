@@ -206,7 +206,14 @@ def diff(version: str, other: str, spec_path: str, output: str) -> None:
     rows.columns[0].min_width = min(40, max((len(name) for name, _, _ in found), default=0))
     for name, a, b in found:
         rows.add_row(escape(name), escape(_text(a)), escape(_text(b)))
-    console().print(rows if found else f"{version} and {other} do not differ")
+    out = console()
+    out.print(rows if found else f"{version} and {other} do not differ")
+    if any(name.startswith("scores.") and name.endswith(".rows") for name, _, _ in found):
+        out.print(
+            "Scores are of the rows that were held out when each was made, which are not the same. Two versions on the "
+            "same rows: the page of the update that compared them.",
+            style="dim",
+        )
 
 
 def _text(value: object) -> str:

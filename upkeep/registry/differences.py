@@ -13,7 +13,7 @@ from upkeep.registry.card import Card
 Value = str | float | int | bool | None
 Side = tuple[Card, bytes | None, Dataset | None]
 
-_OWN = ("version", "created", "update", "kind", "schema_version", "scores", "verdict", "model")
+_OWN = ("version", "created", "update", "kind", "schema_version", "scores", "verdict", "drift", "model")
 """Fields in which any two cards differ, or that are told apart below."""
 
 
