@@ -15,8 +15,10 @@ import pytest
 import upkeep
 from tests.unit.data import make
 from tests.unit.registry.registry_fakes import SPEC, card, dataset
+from tests.unit.report import samples
 from tests.unit.rollout.world import World, quick
 from tests.unit.serving.server.server_make import flights_model
+from upkeep import records
 from upkeep.cli.main import main
 from upkeep.registry.registry import Registry
 from upkeep.rollout.release import NewVersion, propose
@@ -81,9 +83,20 @@ def test_a_store_and_a_repository_come_back(
     registry.put_spec(SPEC)
     registry.put_dataset(data)
     digest = registry.put_model(tmp_path / "model")
-    made = registry.register(card(digest, model=spec.name, dataset=data.digest))
+    found = samples.passing().evaluation
+    assert found is not None
+    result = replace(found, champion=None, chosen_model=digest)
+    registry.put_update("u1", "evaluation.json", records.to_json(result))
+    made = registry.register(
+        card(
+            digest, model=spec.name, dataset=data.digest,
+            verdict=result.verdict, scores=result.scores["candidate"],
+        )
+    )  # fmt: skip
     new = NewVersion(
-        served=ServedVersion(version=made.version, digest=digest, update="u1"), verdict="pass", evidence="e" * 64
+        served=ServedVersion(version=made.version, digest=digest, update="u1"),
+        verdict="pass",
+        evidence=records.digest(records.to_json(result)),
     )
     propose(spec, new, expected_champion=None, now=lambda: datetime(2026, 3, 1, tzinfo=UTC))
     before, told = contents(Path(spec.store)), look(capsys)

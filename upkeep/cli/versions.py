@@ -134,7 +134,7 @@ def _known(rows: int | None) -> str:
 @spec_option
 @output_option
 def verify(version: str, spec_path: str, output: str) -> None:
-    """Check a version's bytes against its digest, its card, and the records it names; then load it.
+    """Hold a version's bytes, card, records and evidence to their digests, and to those that Git has; then load it.
 
     Exits with 1 when anything is wrong.
 
@@ -153,7 +153,7 @@ def verify(version: str, spec_path: str, output: str) -> None:
         for problem in problems:
             show_problem(problem)
     else:
-        click.echo(f"{version} is whole: its bytes are those of its digest, its records are there, and it loads")
+        click.echo(f"{version} is whole: its bytes, records and evidence are what Git says of them, and it loads")
     if problems:
         raise click.exceptions.Exit(1)
 

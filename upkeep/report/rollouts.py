@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from upkeep import records
+from upkeep.errors import IntegrityError, Where
 from upkeep.report.rollout_view import Look, Move, RolloutsView, RolloutView, Traffic
 from upkeep.rollout.analysis import ledger as ledgers
 from upkeep.rollout.analysis.ledger import Ledger
@@ -155,7 +156,14 @@ def _analysis(model: str, rollout: str, entries: Sequence[Entry], store: Store) 
         key = kept.get(f"{digest}.json")
         if key is None:
             continue
-        found = records.from_json(Evidence, store.get(key), source=f"{store.uri}/{key}")
+        data = store.get(key)
+        if records.digest(data) != digest:
+            raise IntegrityError(
+                "this is not the evidence that its commit cites",
+                where=Where(file=f"{store.uri}/{key}"),
+                fix="restore it from a backup; nobody should edit the store by hand",
+            )
+        found = records.from_json(Evidence, data, source=f"{store.uri}/{key}")
         analysis = found.shadow if found.before.phase == "shadow" else found.analysis
         if analysis is None or not analysis.metrics:
             continue

@@ -55,6 +55,8 @@ class NewVersion:
     """The gate's; None: adopted without data to judge it on, which only a first version may be."""
     evidence: str | None = None
     """Digest of what was measured: the update's evaluation; for an adopted model, its card."""
+    card: str | None = None
+    """Digest of the version's card; None: the commit does not name it."""
 
 
 @dataclass(frozen=True)
@@ -374,6 +376,7 @@ def _message(subject: str, spec: ModelSpec, new: NewVersion, lines: Sequence[str
         "Upkeep-Version": new.served.version,
         "Upkeep-Verdict": new.verdict or "none",
         "Upkeep-Evidence": new.evidence or "none",
+        **({"Upkeep-Card": new.card} if new.card else {}),
     }
     return commit_message(subject, lines, trailers)
 

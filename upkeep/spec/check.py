@@ -182,6 +182,52 @@ def _addresses(c: _Context) -> Iterator[Problem]:
         )
 
 
+_PLAIN_SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD)(_|$)(?!(.*_)?(FILE|PATH)$)")
+_TOKEN_LIKE = re.compile(r"(gh[a-z]|github_pat|glpat|gldt)[-_]|[A-Za-z0-9_-]{32,}$")
+"""What hosts' tokens look like; some take one as the user's name of an address."""
+
+
+def _secrets(c: _Context) -> Iterator[Problem]:
+    """The spec is stored beside each version, and shown on its page: an address in it may hold no password."""
+    spec = c.spec
+    by_variable = "set {} where Upkeep runs"
+    for text, fix, *path in (
+        (spec.rollout.repository, by_variable.format("UPKEEP_GIT_TOKEN"), "rollout", "repository"),
+        (
+            spec.rollout.pull_request.api,
+            by_variable.format(spec.rollout.pull_request.token_env),
+            *("rollout", "pull_request", "api"),
+        ),
+        (spec.kubeflow.endpoint, by_variable.format("UPKEEP_KFP_TOKEN"), "kubeflow", "endpoint"),
+        (
+            spec.object_store.endpoint,
+            by_variable.format("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+            *("object_store", "endpoint"),
+        ),
+    ):
+        if text and _has_secret(text):
+            yield c.error("the address holds a password or a token", f"take it out, and {fix}", *path)
+    for index, webhook in enumerate(spec.rollout.webhooks):
+        if _has_secret(webhook.url):
+            path = ["rollout", "webhooks", index, "url"]
+            yield c.error("the address holds a password", "take it out, and sign with `secret_env`", *path)
+    if _has_secret(spec.monitoring.prometheus):
+        yield c.warning(
+            "the address holds a password, which is stored with every version's spec",
+            "let Prometheus be reached without one, through a proxy or a network policy",
+            *("monitoring", "prometheus"),
+        )
+
+
+def _has_secret(address: str) -> bool:
+    """Whether a URL's user part holds a password, or a token in place of a name."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return bool(parts.password or _TOKEN_LIKE.match(parts.username or ""))
+
+
 def _csv(c: _Context) -> Iterator[Problem]:
     try:
         codecs.lookup(c.spec.data.encoding)
@@ -1163,15 +1209,16 @@ def _kubeflow(c: _Context) -> Iterator[Problem]:
             f"give it from a Secret: `env: {{{key}: <the Secret's key>}}`",
             *("kubeflow", "secrets"),
         )
-    if key in kubeflow.env:
-        yield c.error(
-            f"{key} is a secret, and stands here in plain text", "move it to a Secret", "kubeflow", "env", key
-        )
+    for variable in kubeflow.env:
+        if variable == key or _PLAIN_SECRET.search(variable):
+            said = f"{variable} is a secret, and stands here in plain text"
+            yield c.error(said, "move it to a Secret: `kubeflow.secrets`", "kubeflow", "env", variable)
 
 
 RULES: tuple[Rule, ...] = (
     _model_name,
     _addresses,
+    _secrets,
     _csv,
     _target,
     _classes,

@@ -118,9 +118,10 @@ def adopt_model(
             version=card.version, digest=digest, update=card.update, format=read_manifest(folder).format
         )
         known = trained_until or "an unknown period"
+        named = records.digest(records.to_json(card))
         proposal = propose(
             spec,
-            NewVersion(served=served, verdict=None, evidence=records.digest(records.to_json(card))),
+            NewVersion(served=served, verdict=None, evidence=named, card=named),
             expected_champion=None,
             lines=[f"Adopted from {model.name}: it may have learned from all data up to {known}."],
         )

@@ -176,6 +176,7 @@ def _release(
                 ),
                 verdict=result.verdict.verdict,
                 evidence=records.digest(records.to_json(result)),
+                card=records.digest(records.to_json(card)),
             ),
             expected_champion=champion or None,
             supersede=supersede,

@@ -534,6 +534,19 @@ class TestRecords:
         with pytest.raises(IntegrityError, match=r"heldout/x\.parquet"):
             registry.held_out_before()
 
+    def test_fingerprints_that_are_not_those_that_were_kept(
+        self, registry: Registry, store: Store, tmp_path: Path
+    ) -> None:
+        """They are readable, and would let rows into training that were held out."""
+        for name, rows in (("kept", [1, 2]), ("other", [3])):
+            table = pa.table({"_row": pa.array(rows, pa.uint64()), "_content": pa.array(rows, pa.uint64())})
+            pq.write_table(table, tmp_path / name)
+        registry.put_held_out("d" * 64, tmp_path / "kept")
+        ((key, *_),) = store.list("m/heldout")
+        store.put(key, tmp_path / "other")
+        with pytest.raises(IntegrityError, match="heldout/"):
+            registry.held_out_before()
+
     def test_updates(self, registry: Registry) -> None:
         uri = registry.put_update("20260301T120000Z-aaaaaa", "record.json", b"1")
         registry.put_update("20260301T120000Z-aaaaaa", "record.json", b"2")

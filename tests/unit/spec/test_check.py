@@ -94,6 +94,18 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("empty source", {"data": {"source": ""}}, "data.source", "is empty"),
     ("endpoint", {"object_store": {"endpoint": "localhost:9000"}}, "object_store.endpoint", "is no URL"),
     ("no repository", {"store": "s3://bucket"}, "rollout.repository", "no default place"),
+    ("password for Git", {"rollout": {"repository": "https://a:s3cr3t@git.example.com/a.git"}}, "rollout.repository",
+     "holds a password"),
+    ("token for Git", {"rollout": {"repository": "https://ghp_0123456789abcdef@github.com/a/a.git"}},
+     "rollout.repository", "or a token"),
+    ("long token for Git", {"rollout": {"repository": f"https://{'0a' * 20}@git.example.com/a.git"}},
+     "rollout.repository", "or a token"),
+    ("password for S3", {"object_store": {"endpoint": "http://a:s3cr3t@127.0.0.1:9000"}}, "object_store.endpoint",
+     "holds a password"),
+    ("password for KFP", {"kubeflow": {"endpoint": "http://a:s3cr3t@127.0.0.1:8888"}}, "kubeflow.endpoint",
+     "holds a password"),
+    ("password for a webhook", {"rollout": {"webhooks": [{"url": "https://a:s3cr3t@example.com/"}]}},
+     "rollout.webhooks[0].url", "holds a password"),
     ("path outside", {"rollout": {"path": "../x"}}, "rollout.path", "does not stay inside"),
     ("encoding", {"data": {"encoding": "uft-8"}}, "data.encoding", "there is no encoding 'uft-8'"),
     ("delimiter", {"data": {"delimiter": '"'}}, "data.delimiter", "cannot be cut"),
@@ -265,6 +277,8 @@ KUBEFLOW: list[tuple[dict[str, Any], str, str]] = [
     ({"env": {"A": "1"}, "secrets": [{"name": "s", "env": {"A": "a"}}]}, "kubeflow.secrets[0].env.A", "A twice"),
     ({"env": {"UPKEEP_RUN": "1"}}, "kubeflow.env.UPKEEP_RUN", "the steps' own"),
     ({"env": {"UPKEEP_PRIVACY_KEY": "1"}}, "kubeflow.env.UPKEEP_PRIVACY_KEY", "stands here in plain text"),
+    ({"env": {"AWS_SECRET_ACCESS_KEY": "1"}}, "kubeflow.env.AWS_SECRET_ACCESS_KEY", "stands here in plain text"),
+    ({"env": {"UPKEEP_GIT_TOKEN": "1"}}, "kubeflow.env.UPKEEP_GIT_TOKEN", "stands here in plain text"),
     (
         {"steps": {"all": {"tolerations": [{"key": "gpu", "operator": "Exists", "value": "a"}]}}},
         "kubeflow.steps.all.tolerations[0]",
@@ -424,3 +438,25 @@ def test_a_network_without_tensorflow_is_told_with_what_to_install(monkeypatch: 
     assert problem.where.line
     assert problem.fix == "pip install 'upkeep[tensorflow]'"
     assert found(spec(**network())) == []  # a rollout needs no TensorFlow
+
+
+def test_no_problem_repeats_the_secret_that_it_is_about() -> None:
+    sections = {
+        "rollout": {"repository": "https://a:s3cr3t@git.example.com/a.git"},
+        "monitoring": {"prometheus": "http://a:s3cr3t@127.0.0.1:9090"},
+    }
+    problems = found(spec(**sections))
+    assert [problem.severity for problem in problems] == ["error", "warning"]
+    assert not any("s3cr3t" in str(problem) for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "repository", ["https://git@git.example.com/a.git", "git@git.example.com:a/a.git", "ssh://git@git.example.com/a"]
+)
+def test_a_users_name_in_an_address_is_no_secret(repository: str) -> None:
+    assert found(spec(rollout={"repository": repository})) == []
+
+
+def test_where_a_token_stands_is_no_secret() -> None:
+    env = {"KF_PIPELINES_SA_TOKEN_PATH": "/var/run/token", "AWS_WEB_IDENTITY_TOKEN_FILE": "/x", "TOKENS": "7"}
+    assert found(spec(kubeflow={"env": env})) == []
