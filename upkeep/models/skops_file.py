@@ -89,6 +89,7 @@ def dump(estimator: Any) -> bytes:
     with zipfile.ZipFile(io.BytesIO(written)) as source:
         schema = json.loads(source.read("schema.json"))
         parts = {name: _zero_padding(source.read(name)) for name in source.namelist() if name != "schema.json"}
+    _forget_the_machine(schema)
     names = {name: hashlib.sha256(data).hexdigest()[:32] + Path(name).suffix for name, data in parts.items()}
     _rename(schema, names)
     files = {names[name]: data for name, data in parts.items()}
@@ -126,6 +127,13 @@ def _rename(schema: Any, names: dict[str, str]) -> None:
         known = node.pop("__id__")
         if counts[known] > 1 and node.get("__loader__") not in _SINGLETONS:
             node["__id__"] = numbers.setdefault(known, len(numbers) + 1)
+
+
+def _forget_the_machine(schema: Any) -> None:
+    """HistGradientBoosting keeps how many cores binned its training rows, and never uses it again; in place."""
+    for node in nodes(schema):
+        if node.get("__class__") == "_BinMapper":
+            node["content"]["content"]["n_threads"] |= {"content": "1"}
 
 
 def load(path: Path, *, allowed: Sequence[str] = ()) -> Any:

@@ -209,8 +209,11 @@ def _secrets(c: _Context) -> Iterator[Problem]:
             yield c.error("the address holds a password or a token", f"take it out, and {fix}", *path)
     for index, webhook in enumerate(spec.rollout.webhooks):
         if _has_secret(webhook.url):
-            path = ["rollout", "webhooks", index, "url"]
-            yield c.error("the address holds a password", "take it out, and sign with `secret_env`", *path)
+            yield c.error(
+                "the address holds a password",
+                "take it out, and sign with `secret_env`",
+                *("rollout", "webhooks", index, "url"),
+            )
     if _has_secret(spec.monitoring.prometheus):
         yield c.warning(
             "the address holds a password, which is stored with every version's spec",

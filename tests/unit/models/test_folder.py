@@ -20,6 +20,7 @@ from sklearn.svm import LinearSVC
 from tests.unit.models.models_make import NotTrusted, frame, labels, manifest, model
 from upkeep.errors import ModelError
 from upkeep.models import folder as folders
+from upkeep.models import skops_file
 from upkeep.models.folder import folder_digest, folder_files, folder_size, load, read_manifest, save_ensemble, stack
 
 ROWS = pa.Table.from_pandas(frame(40, seed=9))
@@ -39,6 +40,15 @@ def test_answers_as_the_estimator_and_has_the_same_bytes_each_time(tmp_path: Pat
     model(tmp_path / "two", estimator)
     assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "two")
     np.testing.assert_array_equal(load(tmp_path / "one").predict_proba(ROWS), fitted.predict_proba(ROWS.to_pandas()))
+
+
+def test_the_machines_cores_do_not_show_in_the_bytes() -> None:
+    fitted = HistGradientBoostingClassifier(max_iter=2, random_state=0).fit(np.arange(60.0).reshape(-1, 1), [0, 1] * 30)
+    written = set()
+    for cores in (1, 2, 64):
+        fitted._bin_mapper.n_threads = cores
+        written.add(skops_file.dump(fitted))
+    assert len(written) == 1
 
 
 def test_digest_covers_names_and_bytes(tmp_path: Path) -> None:
