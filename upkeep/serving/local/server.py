@@ -72,8 +72,10 @@ def launch(spec: ModelSpec, wanted: WantedServer, environ: Mapping[str, str], *,
     if spec.object_store.region:
         given["AWS_REGION"] = spec.object_store.region
     words = (word for name, value in options.items() if value for word in (name, value))
-    # The token for Git is nothing that a process with a client's requests in it should hold.
-    kept = {name: value for name, value in environ.items() if not name.startswith("UPKEEP_GIT_")}
+    # The secrets of others are nothing that a process with a client's requests in it should hold.
+    others = {privacy.key, "UPKEEP_KFP_TOKEN", spec.rollout.pull_request.token_env}
+    others |= {webhook.secret_env for webhook in spec.rollout.webhooks}
+    kept = {name: value for name, value in environ.items() if not name.startswith("UPKEEP_GIT_") and name not in others}
     return Launch(command=(sys.executable, "-m", "upkeep.serving.server", *words), environ=kept | given)
 
 

@@ -7,18 +7,21 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.data import make
 from tests.unit.serving.local import fake_server
 from upkeep.errors import OutsideError
 from upkeep.serving.local import server as module
 from upkeep.serving.local.folder import Folder
 from upkeep.serving.local.process import Process, started
-from upkeep.serving.local.server import Launch, Server, Watch
+from upkeep.serving.local.server import Launch, Server, Watch, launch
 from upkeep.serving.local.wanted import WantedServer
+from upkeep.spec.model import Rollout, Webhook
 
 
 def told(folder: Folder) -> str:
@@ -122,6 +125,17 @@ def test_a_server_that_lives_and_does_not_answer_is_started_again(folder: Folder
             await life.server.stop(5)
 
     asyncio.run(run())
+
+
+def test_a_servers_process_holds_none_of_the_others_secrets() -> None:
+    spec = replace(
+        make.spec("data"), rollout=Rollout(webhooks=(Webhook(url="https://example.com", secret_env="HOOK"),))
+    )
+    secrets = dict.fromkeys(("UPKEEP_GIT_TOKEN", "UPKEEP_PRIVACY_KEY", "UPKEEP_KFP_TOKEN", "HOOK"), "s3cr3t")
+    wanted = WantedServer(version="v1", digest="1" * 64, service="tiny-v1", storage_uri="file:///models/1")
+    given = launch(spec, wanted, secrets | {"AWS_SECRET_ACCESS_KEY": "its own", "": ""}, payloads=None).environ
+    assert "s3cr3t" not in given.values()
+    assert given["AWS_SECRET_ACCESS_KEY"] == "its own"
 
 
 def test_a_server_that_never_becomes_ready_is_started_again(folder: Folder) -> None:
