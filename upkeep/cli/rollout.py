@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 REDRAW = 2.0
 """Seconds between two looks of ``status --watch``."""
+SAME_AGAIN = timedelta(minutes=10)
+"""How long a log of JSON lines does not repeat itself: with a look every ten seconds the night's news would be gone by
+the morning."""
 
 
 @click.group()
@@ -165,7 +168,7 @@ def page(spec_path: str, path: str, output: str) -> None:
 @click.option(
     "--until-rest", is_flag=True, help="End when no rollout is under way; with 1 when one waits for a person."
 )
-@click.option("--log", type=click.Choice(["text", "json"]), default="text", help="How each look is told, on stderr.")
+@click.option("--log", type=click.Choice(["text", "json"]), default="text", help="How looks are told, on stderr.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Answer at /metrics, /healthz and /readyz.")
 @click.option(
     "--metrics-address",
@@ -213,11 +216,16 @@ def watch(
 
 
 def _json_lines() -> Callable[[Report | Turn], None]:
-    """One JSON object a look."""
+    """One JSON object whenever something changes, and every :data:`SAME_AGAIN` where nothing does."""
     lock = threading.Lock()
+    last: dict[str, tuple[str, datetime]] = {}
 
     def tell(report: Report | Turn) -> None:
         with lock:
+            text, at = last.get(report.model, ("", report.at))
+            if text == report.line() and at <= report.at < at + SAME_AGAIN:
+                return
+            last[report.model] = report.line(), report.at
             click.echo(json.dumps(report.record(), ensure_ascii=False, sort_keys=True), err=True)
 
     return tell

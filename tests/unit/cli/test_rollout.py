@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ import upkeep.rollout.connect
 from tests.unit.rollout.world import START, World, quick
 from upkeep import api
 from upkeep.cli.main import main
+from upkeep.cli.rollout import _json_lines
 from upkeep.rollout import history as histories
 from upkeep.rollout.by_hand import identity
 from upkeep.rollout.controller import Model
+from upkeep.rollout.watch import Report
 from upkeep.spec.model import Data, Features, Metadata, ModelSpec, Retrain, Target
 
 Run = Callable[..., tuple[int, str, str]]
@@ -162,6 +164,18 @@ def test_watch_tells_each_change_and_ends_at_rest(world: World, run: Run, monkey
     code, _, err = run("rollout", "watch", "--once", "--log", "json")
     assert code == 0
     assert json.loads(err)["phase"] == "succeeded"
+
+
+def test_a_log_of_json_lines_repeats_itself_only_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    tell = _json_lines()
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    for minute in range(25):
+        tell(Report(model="a", at=start + timedelta(minutes=minute), bug="odd" if minute == 3 else "same", wait=10))
+        tell(Report(model="b", at=start, bug="other", wait=10))
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    minutes = [datetime.fromisoformat(each["at"]).minute for each in told if each["model"] == "a"]
+    assert minutes == [0, 3, 4, 14, 24]
+    assert len(told) == 6
 
 
 def test_watch_once_raises_what_went_wrong(world: World, run: Run) -> None:
