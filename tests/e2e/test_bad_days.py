@@ -16,7 +16,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,15 +25,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.e2e.test_update import SPEC, month
+from tests.contract.conftest import moto  # noqa: F401 - a fixture
+from tests.e2e import test_update
+from tests.e2e.test_update import month
 from tests.somebody import somebody_else
 from upkeep import records
 from upkeep.cli.main import main
 from upkeep.update.record import UpdateRecord
 
 UPKEEP = Path(sys.executable).parent / "upkeep"
-ONE = SPEC.partition("  - name: online")[0] + "gate:" + SPEC.partition("gate:")[2] + "  min_rows: 50\n"
-"""The spec with its first candidate only."""
+ONE = test_update.ONE + "  min_rows: 50\n"
 STEPS = ("collect", "preprocess", "drift", "train", "evaluate", "deploy")
 
 
@@ -640,27 +640,15 @@ def test_real_updates_stopped_killed_and_run_again(place: Path) -> None:
 
 
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of an S3 server in this process."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, make_server
-
-    class Quiet(WSGIRequestHandler):
-        def log_request(self, code: int | str = "-", size: int | str = "-") -> None: ...
-
+def s3(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:  # noqa: F811
+    """The address of an S3 server, and who may use it."""
     for name in ("AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret")
     # somebody's own setting: the spec's endpoint goes before it, in the steps too
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
-    server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return moto
 
 
 def on_s3(place: Path, endpoint: str, bucket: str) -> None:

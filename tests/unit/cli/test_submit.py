@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,21 +23,18 @@ SPEC = Path(__file__).parents[1] / "pipelines" / "kubeflow.yaml"
 
 
 @pytest.fixture
-def server() -> Iterator[KfpServer]:
-    made = KfpServer()
-    with made.serving():
-        yield made
-    assert made.surprises == []
-
-
-@pytest.fixture
 def store() -> Store:
     return open_store("memory://")
 
 
 @pytest.fixture
 def call(
-    server: KfpServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: KfpServer,
+    store: Store,
+    compiled_once: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., tuple[int, str, str]]:
     """The command line against the server; its exit code, output and errors."""
     document = yaml.safe_load(SPEC.read_text())

@@ -28,7 +28,7 @@ COLUMNS = (
     Column(name="colour", kind="categorical"),
     Column(name="when", kind="datetime"),
 )
-ASKED = Explain(shap=True, rows=60)
+ASKED = Explain(shap=True, rows=30)
 
 
 def table(rows: int = 300, seed: int = 0) -> pa.Table:
@@ -88,7 +88,7 @@ def test_parts_add_up_and_find_the_columns_that_decide(estimator: Any) -> None:
     assert found.missing == ""
     assert found.gap is not None
     assert found.gap < 1e-4
-    assert found.rows == 60
+    assert found.rows == 30
     sizes = {one.column: one.size for one in found.columns}
     assert set(sizes) - {OTHERS} <= {"size", "noise", "colour", "when"}
     assert found.columns[0].column == "size"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from upkeep.pipelines import submit
 from upkeep.pipelines.kubeflow import Access, Kubeflow
 from upkeep.pipelines.run import Progress
 from upkeep.pipelines.submit import Place
@@ -67,30 +66,8 @@ class World:
         return replace(self.place, **changes)
 
 
-_PACKAGES: dict[str, str] = {}
-
-
 @pytest.fixture(autouse=True)
-def _compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling takes a second, and most tests here compile the same: each pipeline is compiled once."""
-    really = submit.compile_pipeline
-
-    def compile_once(spec: ModelSpec, out: Path) -> Path:
-        known = repr(replace(spec, kubeflow=replace(spec.kubeflow, endpoint="", namespace="", page="")))
-        if known not in _PACKAGES:
-            _PACKAGES[known] = really(spec, out).read_text()
-        out.write_text(_PACKAGES[known])
-        return out
-
-    monkeypatch.setattr(submit, "compile_pipeline", compile_once)
-
-
-@pytest.fixture
-def server() -> Iterator[KfpServer]:
-    made = KfpServer()
-    with made.serving():
-        yield made
-    assert made.surprises == []
+def _compiled_once(compiled_once: None) -> None: ...
 
 
 @pytest.fixture

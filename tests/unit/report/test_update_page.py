@@ -409,7 +409,7 @@ def test_what_was_forgotten_stands_in_a_row_a_period_and_what_was_not_chosen_apa
     assert "forgetting" not in page_of("first")
 
 
-def test_a_candidate_that_began_or_whose_past_is_lost_says_so() -> None:
+def test_a_candidate_that_began_or_whose_past_is_lost_says_so(no_plots: None) -> None:
     view = samples.going_on()
     assert view.evaluation is not None
     found = view.evaluation.forgetting[0]
