@@ -33,8 +33,8 @@ from upkeep.spec.load import canonical
 from upkeep.spec.model import ModelSpec
 from upkeep.store import open_store
 from upkeep.update.context import FAILURE_MARK, PROGRESS_MARK, UPDATE_VARIABLE
-from upkeep.update.failure import BUG, StepError, failure_of, leave, step_error
-from upkeep.update.record import UpdateRecord
+from upkeep.update.failure import BUG, failure_of, leave, step_error
+from upkeep.update.record import StepError, UpdateRecord
 from upkeep.update.workers import no_workers_here
 
 LOG = "log.txt"

@@ -32,8 +32,8 @@ from upkeep.spec.load import canonical
 from upkeep.spec.model import FineTune, ModelSpec
 from upkeep.store import MissingObject, open_store
 from upkeep.training.order import training_order
-from upkeep.update.failure import StepError, failure_of, leave, step_error
-from upkeep.update.record import UpdateRecord
+from upkeep.update.failure import failure_of, leave, step_error
+from upkeep.update.record import StepError, UpdateRecord
 
 LONGEST_PARAMETER = 10_000
 """Characters: KFP takes more, and its driver fails on them."""

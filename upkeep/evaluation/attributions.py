@@ -12,40 +12,17 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from upkeep.errors import SpecError, UpkeepError, Where
-from upkeep.evaluation.result import Attributions, ColumnAttribution, TextAttribution
+from upkeep.evaluation.parts import Parts
+from upkeep.evaluation.result import Attributions, ColumnAttribution
 from upkeep.models.folder import SklearnPredictor
 from upkeep.models.manifest import NETWORKS, Predictor
 from upkeep.spec.model import Explain, Label
-
-Floats = npt.NDArray[np.float64]
-OTHERS = "(several columns)"
-"""Where a part cannot be told apart by column."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a method found on some rows."""
-
-    method: str
-    """integrated_gradients, shap or shap_permutation."""
-    explains: str
-    """What the parts add up to, in words."""
-    columns: tuple[str, ...]
-    values: Floats
-    """Shape (rows, columns, outputs): one output, or one a class."""
-    gap: float
-    """The largest distance of a row's sum from answer minus baseline."""
-    left_out: tuple[str, ...] = ()
-    """Columns that the model takes and the method does not reach."""
-    texts: tuple[TextAttribution, ...] = ()
 
 
 def require(settings: Explain) -> None:

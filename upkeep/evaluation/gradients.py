@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from upkeep.errors import ModelError
-from upkeep.evaluation.attributions import OTHERS, Floats, Parts
+from upkeep.evaluation.metrics import Floats
+from upkeep.evaluation.parts import OTHERS, Parts
 from upkeep.evaluation.result import TextAttribution, TokenAttribution
 from upkeep.models import keras_feed
 from upkeep.models.keras_runtime import keras, quiet, tensorflow

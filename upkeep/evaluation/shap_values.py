@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from upkeep.errors import ModelError
-from upkeep.evaluation.attributions import OTHERS, Floats, Parts
+from upkeep.evaluation.metrics import Floats
+from upkeep.evaluation.parts import OTHERS, Parts
 from upkeep.models.folder import SklearnPredictor
 from upkeep.models.frame import to_frame
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from upkeep.evaluation.result import Evaluation, Verdict
 from upkeep.registry.registry import Registry
 from upkeep.spec.model import ModelSpec
 from upkeep.store import MissingObject
+from upkeep.update.record import SUMMARY, StepError, UpdateRecord, drift_line, page_uri
 
 T = TypeVar("T")
 
@@ -21,18 +22,6 @@ BUG = "Bug"
 """A :class:`StepError` of what nobody foresaw."""
 FAILED = "failed"
 """The outcome of an update that broke off."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepError:
-    """Why a step failed, as a record."""
-
-    step: str
-    error: str
-    """The class in :mod:`upkeep.errors`; ``Bug`` for anything that was not raised on purpose."""
-    problems: tuple[Problem, ...]
-    trace: str = ""
-    """The traceback of a bug, for its report."""
 
 
 def step_error(step: str, error: BaseException) -> StepError:
@@ -67,7 +56,6 @@ def leave(registry: Registry, spec: ModelSpec, update: str, failure: StepError, 
     from upkeep.report.markdown import update_markdown
     from upkeep.report.update_page import update_page
     from upkeep.update.page import failed_view
-    from upkeep.update.record import SUMMARY, UpdateRecord, drift_line, page_uri
 
     page = page_uri(registry, update)
     if (before := _left(registry, UpdateRecord, update, "record.json")) and before.outcome != FAILED:

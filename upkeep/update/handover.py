@@ -23,7 +23,7 @@ from upkeep.data.prepared import QUARANTINE
 from upkeep.errors import InputError, Where
 from upkeep.registry.folders import Folders
 from upkeep.store import MissingObject, Store, open_store
-from upkeep.update.failure import StepError
+from upkeep.update.record import StepError
 
 T = TypeVar("T")
 

@@ -7,13 +7,25 @@ from datetime import datetime, timedelta
 
 from upkeep import records
 from upkeep.drift.result import DriftReport
+from upkeep.errors import Problem
 from upkeep.evaluation.result import Verdict
 from upkeep.registry.registry import Registry
-from upkeep.update.failure import StepError
 
 ABOUT = timedelta(hours=1)
 SUMMARY = "summary.md"
 """The update in a few lines of Markdown, beside its record and page: for a pull request's comment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepError:
+    """Why a step failed, as a record."""
+
+    step: str
+    error: str
+    """The class in :mod:`upkeep.errors`; ``Bug`` for anything that was not raised on purpose."""
+    problems: tuple[Problem, ...]
+    trace: str = ""
+    """The traceback of a bug, for its report."""
 
 
 @dataclass(frozen=True, kw_only=True)

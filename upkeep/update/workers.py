@@ -25,8 +25,9 @@ from upkeep.serving.kubernetes.client import IN_CLUSTER, open_api
 from upkeep.serving.kubernetes.paths import PODS, TFJOBS, path
 from upkeep.serving.kubernetes.pods import last_words, trouble_of
 from upkeep.update.context import Context
-from upkeep.update.failure import StepError, failure_of
+from upkeep.update.failure import failure_of
 from upkeep.update.handover import Handover, Inputs, Told
+from upkeep.update.record import StepError
 
 JOB_VARIABLE = "UPKEEP_TFJOB"
 """The environment variable of the train step that holds the TFJob, as JSON, but for what is known only then."""

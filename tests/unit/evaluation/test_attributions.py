@@ -14,7 +14,8 @@ from tests.unit.evaluation.evaluation_fakes import FakePredictor, knows
 from upkeep.data.kinds import Column
 from upkeep.errors import SpecError
 from upkeep.evaluation import attributions as module
-from upkeep.evaluation.attributions import OTHERS, attributions, require
+from upkeep.evaluation.attributions import attributions, require
+from upkeep.evaluation.parts import OTHERS
 from upkeep.evaluation.result import Attributions
 from upkeep.models.folder import SklearnPredictor
 from upkeep.models.frame import to_frame

@@ -15,8 +15,7 @@ from upkeep.spec.load import canonical
 from upkeep.spec.model import ModelSpec
 from upkeep.store import open_store
 from upkeep.update.context import RUN_VARIABLE, UPDATE_VARIABLE, Context, step
-from upkeep.update.failure import StepError
-from upkeep.update.record import UpdateRecord
+from upkeep.update.record import StepError, UpdateRecord
 
 
 class Cluster:
