@@ -17,7 +17,9 @@ from upkeep.serving.payload import read_events
 from upkeep.serving.server.run import _bind
 
 
-def test_it_counts_and_keeps_what_it_answered_and_ends_with_0(tmp_path: Path) -> None:
+def test_it_counts_and_keeps_what_it_answered_and_answers_what_is_in_flight_before_it_ends_with_0(
+    tmp_path: Path,
+) -> None:
     flights_model(tmp_path / "model")
     digest = folder_digest(tmp_path / "model")
     body = {"instances": ROWS.to_pylist()}
@@ -30,31 +32,28 @@ def test_it_counts_and_keeps_what_it_answered_and_ends_with_0(tmp_path: Path) ->
         labels = f'digest="{digest[:12]}",model="flight-delays"'
         assert f'upkeep_server_rows_total{{{labels},version="v12"}} 12.0' in page
         assert f'upkeep_server_payload_dropped_total{{{labels},reason="full",version="v12"}} 0.0' in page
-        server.process.send_signal(signal.SIGTERM)
+
+        address, written = httpx.URL(server.url), orjson.dumps(body)
+        with socket.create_connection((address.host, address.port or 0), timeout=SECONDS) as client:
+            head = (
+                "POST /v1/models/flight-delays:predict HTTP/1.1\r\nHost: x\r\nce-id: four\r\n"
+                f"Content-Length: {len(written)}\r\n\r\n"
+            )
+            client.sendall(head.encode() + written[:10])
+            httpx.get(f"{server.url}/metrics")  # answered: by now the server has seen the head
+            server.process.send_signal(signal.SIGTERM)
+            end = time.monotonic() + SECONDS
+            while not refuses(address):
+                assert time.monotonic() < end
+                time.sleep(0.02)
+            client.sendall(written[10:])
+            assert client.recv(65_536).startswith(b"HTTP/1.1 200")
         assert server.process.wait(SECONDS) == 0
     events = list(read_events(log))
     kept = [(event.kind, event.id, event.version) for event in events]
-    assert kept == [(kind, name, "v12") for name in ("one", "two", "three") for kind in ("request", "response")]
+    names = ("one", "two", "three", "four")
+    assert kept == [(kind, name, "v12") for name in names for kind in ("request", "response")]
     assert events[0].data == body
-
-
-def test_a_request_in_flight_is_answered_before_the_end(tmp_path: Path) -> None:
-    flights_model(tmp_path / "model")
-    body = orjson.dumps({"instances": ROWS.to_pylist()})
-    with running("--model-dir", str(tmp_path / "model")) as server:
-        address = httpx.URL(server.url)
-        with socket.create_connection((address.host, address.port or 0), timeout=SECONDS) as client:
-            head = f"POST /v1/models/flight-delays:predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
-            client.sendall(head.encode() + body[:10])
-            while b"\nupkeep_server_ready" not in httpx.get(f"{server.url}/metrics").content:
-                pass  # one answered request later, the server has seen the head
-            server.process.send_signal(signal.SIGTERM)
-            end = time.monotonic() + SECONDS
-            while refuses(address) is False:
-                assert time.monotonic() < end
-            client.sendall(body[10:])
-            assert client.recv(65_536).startswith(b"HTTP/1.1 200")
-        assert server.process.wait(SECONDS) == 0
 
 
 def refuses(address: httpx.URL) -> bool:
