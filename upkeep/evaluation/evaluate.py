@@ -115,7 +115,7 @@ def evaluate(
     champion: ChampionInput | None,
     *,
     seed: int,
-    retrain: Callable[[str], RetrainOn | None] | None = None,
+    retrain: Callable[[str], RetrainOn] | None = None,
     clock: Callable[[], float],
     progress: Progress = lambda text, share: None,  # noqa: ARG005  the arguments are part of the signature
 ) -> Evaluation:
@@ -226,7 +226,7 @@ def _study(
     evidence: Evidence,
     *,
     seed: int,
-    retrain: Callable[[str], RetrainOn | None] | None,
+    retrain: Callable[[str], RetrainOn] | None,
     clock: Callable[[], float],
     progress: Progress,
 ) -> _Studied:

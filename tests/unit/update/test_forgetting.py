@@ -24,7 +24,7 @@ ONLINE = Incremental(
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without what asks the models a thousand times."""
-    monkeypatch.setattr("upkeep.update.evaluate._retrain", lambda *_: None)
+    monkeypatch.setattr("upkeep.evaluation.evaluate._curves", lambda *_, **__: None)
     monkeypatch.setattr("upkeep.evaluation.evaluate.measure_cost", lambda *_, **__: None)
     monkeypatch.setattr("upkeep.evaluation.evaluate.permutation_importance", lambda *_, **__: ())
 
