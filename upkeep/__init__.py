@@ -99,3 +99,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(api, name)
     raise AttributeError(f"module 'upkeep' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What is there to call, for completion, without importing it."""
+    return [*globals(), *__all__]

@@ -118,8 +118,18 @@ def check(spec: str | Path, *, data: bool = True) -> Checked:
     except DataError as error:
         return Checked(problems=(*warnings, *error.problems), rows={})
     summary = f"{rows['read']:,} rows: {rows['quarantined']:,} refused, {rows['held_out']:,} held out"
-    problems = (*warnings, *(Problem(note, severity="warning") for note in notes))
-    return Checked(problems=problems, rows=rows, summary=summary)
+    told = [*warnings, *(Problem(note, severity="warning") for note in notes)]
+    if 0 < rows["held_out"] < loaded.gate.min_rows:
+        told.append(
+            Problem(
+                f"{rows['held_out']:,} rows are held out, and the gate asks for {loaded.gate.min_rows:,}: so far no "
+                "verdict can be a pass",
+                Where(field="gate.min_rows"),
+                "deliver more rows, hold out a larger share of them (data.split.held_out), or ask for fewer",
+                severity="warning",
+            )
+        )
+    return Checked(problems=tuple(told), rows=rows, summary=summary)
 
 
 def _check_data(spec: ModelSpec) -> tuple[dict[str, int], tuple[str, ...]]:

@@ -176,6 +176,13 @@ def test_check_names_the_file_what_is_wrong_and_what_to_do(name: str, place: Pat
     nothing_left(place)
 
 
+def test_check_tells_of_too_few_held_out_rows_before_an_update_does(place: Path, call: Call) -> None:
+    replaced(place, "r.csv", lambda rows: rows.head(100))
+    code, said = call("check")
+    assert code == 0
+    assert "rows are held out, and the gate asks for 50: so far no verdict can be a pass" in " ".join(said.split())
+
+
 @pytest.mark.parametrize(
     "name", ["empty csv", "empty parquet", "wrong encoding", "truncated gzip", "truncated parquet", "duplicate columns"]
 )

@@ -504,7 +504,7 @@ def _split(c: _Context) -> Iterator[Problem]:
             else "a held-out row that comes back may be trained on"
         )
         yield c.warning(
-            f"rows have no id and no group: a row is known by its file and its place in it, and {guard}",
+            f"rows have no id and no group: a row's content decides whether it is held out, and {guard}",
             "name `data.id`, or a group such as `split: {group: day}` where rows of one day share what decides them",
             *path,
         )

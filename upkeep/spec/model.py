@@ -248,8 +248,8 @@ class Data:
     features: Features
     """The columns that the model sees, by kind."""
     period: Literal["day", "week", "month", "quarter", "year"] | None = None
-    """The unit that data arrives in. Without ``period=…`` folders it is cut from ``time``; without ``time``, each
-    file is a period, in the order of their names."""
+    """The unit that data arrives in. Without ``period=…`` folders it is cut from ``time``, in UTC; without ``time``,
+    each file is a period, in the order of their names."""
     id: str | None = None
     """The column that names a row, the same wherever the row comes back."""
     time: str | None = None

@@ -246,7 +246,7 @@ def test_each_rule_is_told_at_its_key(sections: dict[str, Any], field: str, mess
 
 WARNINGS: list[tuple[str, dict[str, Any], str, str]] = [
     ("id as feature", {"data": features(["hour"], ["flight_id", "origin"])}, "data.features.categorical[0]", "learn rows by heart"),
-    ("no id, no group", {"data": {"id": None}}, "data.split", "known by its file and its place"),
+    ("no id, no group", {"data": {"id": None}}, "data.split", "content decides whether it is held out"),
     ("hash of nothing", {"data": {"privacy": {"hash": ["name"]}}}, "data.privacy.hash[0]", "used by nothing"),
     ("outliers of nothing", {"data": features([], ["origin"]), "preprocess": {"outliers": {"method": "iqr"}}},
      "preprocess.outliers", "there are none"),
