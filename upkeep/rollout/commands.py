@@ -69,7 +69,7 @@ def promote(
 
 def abort(state: State, *, by: str, reason: str, now: datetime) -> State:
     """Take the canary back, and bar its bytes."""
-    _under_way(state)
+    _under_way(state, fix="`upkeep rollout rollback` goes back to the champion before")
     return taken_back(state, _said(by, "aborted it", reason), now)
 
 
@@ -114,9 +114,9 @@ def rollback(
     )
 
 
-def _under_way(state: State) -> Canary:
+def _under_way(state: State, fix: str = "") -> Canary:
     if state.canary is None:
-        raise RefusedError(f"no rollout is under way: {state.champion.version} has all traffic")
+        raise RefusedError(f"no rollout is under way: {state.champion.version} has all traffic", fix=fix)
     if state.phase == "rolling_back":
         raise RefusedError(f"{state.canary.version} is being taken back: {state.reason}")
     return state.canary

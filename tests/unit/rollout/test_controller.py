@@ -549,7 +549,7 @@ def test_abort_takes_back(world: World) -> None:
     assert told.state is not None
     assert told.state.phase == "rolled_back"
     assert told.state.barred[0].reason == "Alex aborted it: wrong answers"
-    with pytest.raises(RefusedError, match="no rollout is under way"):
+    with pytest.raises(RefusedError, match=r"no rollout is under way(.|\n)*`upkeep rollout rollback`"):
         say(world, "abort", reason="again")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -146,8 +147,13 @@ def trim(log: Path, most: int = MOST_LOG_BYTES) -> None:
         return
 
 
+_INFO = re.compile(r"\S+ \S+ INFO ")
+"""How a model server's log tells of what goes well: date, time, level."""
+
+
 def last_words(log: Path) -> str:
-    """The line of a log that says most about an end: the last that begins with ``error``, else the last."""
+    """The line of a log that says most about an end: the last that begins with ``error``, else the last one that is not
+    about a good start; empty: none does."""
     try:
         with log.open("rb") as file:
             file.seek(0, os.SEEK_END)
@@ -156,4 +162,5 @@ def last_words(log: Path) -> str:
     except FileNotFoundError:
         return ""
     errors = [line for line in lines if line.lower().startswith(("error", "upkeep:"))]
-    return (errors or lines or [""])[-1][:300]
+    others = [line for line in lines if not _INFO.match(line)]
+    return (errors or others or [""])[-1][:300]

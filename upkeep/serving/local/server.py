@@ -176,6 +176,8 @@ class Server:
         self.refused = not was_ready and process.code == _INPUT_ERROR
         if not was_ready:
             why = why or last_words(self._log)
+        if not why and how.endswith("SIGKILL"):
+            why = "perhaps no memory was left"
         self._say(False, f"its server {how}" + (f": {why}" if why else ""))
         return was_ready
 

@@ -81,8 +81,9 @@ def test_what_does_not_listen_is_killed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", ""), ("one\ntwo\n\n", "two"), ("error: no model\n    fix it\n", "error: no model"), ("\xff", "\ufffd")],
-)
+    [("", ""), ("one\ntwo\n\n", "two"), ("error: no model\n    fix it\n", "error: no model"), ("\xff", "\ufffd"),
+     ("it broke\n2026-03-01 12:00:00,123 INFO Started server process [7]\n", "it broke")],
+)  # fmt: skip
 def test_last_words(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "log").write_bytes(text.encode("latin-1"))
     assert last_words(tmp_path / "log") == words
