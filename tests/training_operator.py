@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,17 +113,18 @@ class Operator:
             self.running.pop(uid).end()
         for uid, job in there.items():
             self.jobs[job["metadata"]["name"]] = job
-            if uid not in self.running:
+            if "deletionTimestamp" in job["metadata"]:  # the cluster's garbage collector, too
+                if uid in self.running:
+                    self.running.pop(uid).end()
+                self._write(job, "", {"metadata": {"finalizers": []}})
+            elif uid not in self.running:
                 self.running[uid] = Workers(job, self.folder, self.secrets)
             elif not any(each["type"] in ("Succeeded", "Failed") for each in _conditions(job)):
-                self._write(job, self.running[uid].look())
+                self._write(job, self.status, {"status": self.running[uid].look()})
 
-    def _write(self, job: Mapping[str, Any], status: dict[str, Any]) -> None:
-        where = path(TFJOBS, self.namespace, job["metadata"]["name"]) + self.status
-        try:
-            self.api.patch(where, {"status": status})
-        except (MissingError, ConflictError):
-            return
+    def _write(self, job: Mapping[str, Any], below: str, change: dict[str, Any]) -> None:
+        with suppress(MissingError, ConflictError):
+            self.api.patch(path(TFJOBS, self.namespace, job["metadata"]["name"]) + below, change)
 
     def logs(self) -> str:
         return "\n".join(f"--- {each.name}\n{each.read_text()}" for each in sorted(self.folder.glob("*.log")))

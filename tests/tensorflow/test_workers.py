@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from upkeep.pipelines.compile import compile_pipeline
 from upkeep.pipelines.needs import needs_of
 from upkeep.pipelines.workers import tfjob
 
@@ -19,14 +20,15 @@ from tests.kube_api import free_ports
 from tests.tensorflow import keras_make as make
 from tests.tensorflow.test_distribute import TOLERANCE
 from tests.tensorflow.train_on_devices import FIELDS
-from tests.training_operator import Operator, operating
+from tests.training_operator import ROOT, Operator, operating
 from tests.unit.update.test_steps import Artifact
 from upkeep.models import keras_file
 from upkeep.registry.registry import Registry
 from upkeep.serving.kubernetes.api import Api
 from upkeep.serving.kubernetes.fake import FakeKubernetes
-from upkeep.spec.load import canonical
-from upkeep.spec.model import Kubeflow, ModelSpec, StepNeeds
+from upkeep.serving.kubernetes.paths import TFJOBS, path
+from upkeep.spec.load import canonical, resolve
+from upkeep.spec.model import Drift, Kubeflow, ModelSpec, StepNeeds
 from upkeep.store import open_store
 from upkeep.training.train import train as fit
 from upkeep.update import trained, workers
@@ -122,3 +124,30 @@ def test_the_train_step_has_two_workers_train_and_takes_what_they_leave(
     assert "epoch" in capsys.readouterr().out
     assert server.objects == {}
     assert list(world.registry.store.list(f"{world.spec.name}/workers")) == []
+
+
+@pytest.mark.slow
+def test_the_compiled_pipeline_trains_on_two_workers_by_a_real_api_server(
+    world: World, tmp_path: Path, api: Api, kubeconfig: Path
+) -> None:
+    spec = resolve(replace(world.spec, store="store", drift=Drift(classifier_rows=0)), tmp_path)
+    spec = replace(spec, data=world.spec.data)  # with the salt of its split: the rows that one device learned
+    registry = Registry(open_store(spec.store), spec.name)
+    digest = registry.put_spec(canonical(spec))
+    package = compile_pipeline(spec, tmp_path / "update.yaml")
+    address = f"{registry.store.uri}/{spec.name}/specs/{digest}.json"
+    parameters = json.dumps({"spec": address, "spec_digest": digest})
+    pod = {**POD, "UPKEEP_POD_NAMESPACE": "workers", "KUBECONFIG": str(kubeconfig), "UPKEEP_KUBE_CONTEXT": "local"}
+    with operating(Operator(api, "workers", tmp_path, status="/status"), every=1.0) as operator:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.e2e.kfp_pods", str(package), parameters, str(tmp_path / "kfp"), "run-1"],
+            cwd=ROOT, env={**os.environ, **pod}, capture_output=True, text=True, check=False, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:] + operator.logs()
+        assert [name.rsplit("-", 1)[0] for name in operator.jobs] == ["toy-net"]
+        operator.look()
+        assert api.items(path(TFJOBS, "workers")) == []
+    (name,) = (each.key.rpartition("/")[2] for each in registry.store.list("toy/trained"))
+    found = trained.get(registry, name.removesuffix(".json"))
+    world.is_the_same(registry.get_model(found.model, tmp_path / "model"))
+    assert list(registry.store.list("toy/workers")) == []
