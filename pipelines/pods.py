@@ -7,8 +7,9 @@ from typing import Protocol
 
 from upkeep.pipelines.needs import RUN_LABEL
 
-from upkeep.serving.kubernetes.api import Api
-from upkeep.serving.kubernetes.paths import PODS, path
+from upkeep.errors import OutsideError
+from upkeep.serving.kubernetes.api import Api, MissingError
+from upkeep.serving.kubernetes.paths import PODS, TFJOBS, path
 from upkeep.serving.kubernetes.pods import Trouble, trouble_of
 
 
@@ -19,9 +20,13 @@ class Pods(Protocol):
         """What is wrong with the pods of ``run``, if anything. Raises :class:`~upkeep.errors.OutsideError`."""
         ...
 
+    def may_be_workers(self) -> bool:
+        """False: the cluster knows no TFJobs, beyond doubt."""
+        ...
+
 
 class KubernetesPods:
-    """By the API server; it needs no more than ``list pods``."""
+    """By the API server; it needs no more than ``list pods``, and what everybody may ask: which kinds there are."""
 
     def __init__(self, api: Api, namespace: str) -> None:
         self._api, self._namespace = api, namespace
@@ -29,3 +34,13 @@ class KubernetesPods:
     def troubles(self, run: str) -> Sequence[Trouble]:
         pods = self._api.items(path(PODS, self._namespace), labelSelector=f"{RUN_LABEL}={run}")
         return [found for pod in pods for found in trouble_of(pod)]
+
+    def may_be_workers(self) -> bool:
+        version, kind = TFJOBS
+        try:
+            known = self._api.get(f"/apis/{version}").get("resources") or ()
+        except MissingError:
+            return False
+        except OutsideError:
+            return True
+        return any(each.get("name") == kind for each in known)

@@ -20,6 +20,7 @@ from upkeep.pipelines.kubeflow import Kubeflow, MissingError, access_of, ended
 from upkeep.pipelines.pods import KubernetesPods, Pods
 from upkeep.pipelines.run import Listener, Progress, update_id
 from upkeep.pipelines.update import pipeline_name
+from upkeep.pipelines.workers import on_workers
 
 from upkeep import records
 from upkeep.errors import AccessError, ConflictError, InputError, OutsideError, Problem, UpkeepError, Where
@@ -34,6 +35,7 @@ from upkeep.store import MissingObject, open_store
 from upkeep.training.order import training_order
 from upkeep.update.failure import failure_of, leave, step_error
 from upkeep.update.record import StepError, UpdateRecord
+from upkeep.update.workers import no_tfjobs
 
 LONGEST_PARAMETER = 10_000
 """Characters: KFP takes more, and its driver fails on them."""
@@ -110,10 +112,11 @@ def start(
 def upload(spec: ModelSpec, place: Place, asked: Mapping[str, Any]) -> Uploaded:
     """Compile the pipeline and see that KFP has it, and the store the spec; doing it twice changes nothing.
 
-    Raises :class:`InputError` before anything is sent where a pod could not reach what the spec names, or where the
-    pipeline or a parameter is too large.
+    Raises :class:`InputError` before anything is sent where a pod could not reach what the spec names, where nothing
+    starts the workers it wants, or where the pipeline or a parameter is too large.
     """
     refuse_what_is_only_here(spec)
+    refuse_workers_without_operator(spec, place.pods)
     data = canonical(spec)
     digest = records.digest(data)
     address = f"{place.registry.store.uri}/{spec.name}/specs/{digest}.json"
@@ -155,6 +158,13 @@ def refuse_what_is_only_here(spec: ModelSpec) -> None:
     )
     if here:
         raise InputError(problems=here)
+
+
+def refuse_workers_without_operator(spec: ModelSpec, pods: Pods | None) -> None:
+    """Raises :class:`InputError` where a candidate wants workers and the cluster can start none."""
+    wanting = [candidate.name for candidate in spec.candidates if on_workers(spec, candidate.name)]
+    if wanting and pods is not None and not pods.may_be_workers():
+        raise no_tfjobs(Where(field=f"candidates[{wanting[0]}].devices"))
 
 
 def _reached(address: str) -> bool:

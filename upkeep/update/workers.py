@@ -156,6 +156,15 @@ def no_workers_here(candidate: str) -> InputError:
     )
 
 
+def no_tfjobs(where: Where) -> InputError:
+    """What to say where a cluster cannot start workers."""
+    return InputError(
+        "the cluster knows no TFJobs (kubeflow.org/v1), which `devices: workers` needs",
+        where=where,
+        fix="install Kubeflow's Training Operator (v1); or write `devices: one`, or `all`",
+    )
+
+
 class _Job:
     """One TFJob on a cluster."""
 
@@ -177,11 +186,7 @@ class _Job:
         try:
             self._api.create(self._all, self._manifest, dry_run=True)
         except MissingError as error:
-            raise InputError(
-                "this cluster knows no TFJobs (kubeflow.org/v1), which `devices: workers` needs",
-                where=self.where,
-                fix="install Kubeflow's Training Operator (v1); or write `devices: one`, or `all`",
-            ) from error
+            raise no_tfjobs(self.where) from error
         except AccessError as error:
             raise AccessError(
                 f"the step may not start workers: {error.problems[0].message}",

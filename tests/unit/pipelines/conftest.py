@@ -42,11 +42,15 @@ class FakePods:
 
     found: list[Trouble] = field(default_factory=list)
     error: Exception | None = None
+    workers: bool = True
 
     def troubles(self, run: str) -> list[Trouble]:
         if self.error:
             raise self.error
         return self.found
+
+    def may_be_workers(self) -> bool:
+        return self.workers
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from upkeep.pipelines.pods import KubernetesPods
 
-from tests.unit.serving.kubernetes.fake_client import FakeClient
+from tests.unit.serving.kubernetes.fake_client import FakeClient, refusal
 from upkeep.serving.kubernetes.api import Api
 from upkeep.serving.kubernetes.pods import trouble_of
 
@@ -122,3 +122,18 @@ def test_only_the_runs_own_pods_are_asked_for() -> None:
     pods = KubernetesPods(Api(client, sleep=lambda _: None), "team")
     assert [each.task for each in pods.troubles("run-1")] == ["train-2"]
     assert client.asked[0].query["labelSelector"] == "pipeline/runid=run-1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "may"),
+    [
+        ({"resources": [{"name": "tfjobs"}, {"name": "tfjobs/status"}]}, True),
+        ({"resources": [{"name": "pytorchjobs"}]}, False),
+        (refusal(404), False),
+        (refusal(403), True),  # not known: the step asks again
+        (refusal(503), True),
+    ],
+)
+def test_whether_a_cluster_can_start_workers(answer: Any, may: bool) -> None:
+    client = FakeClient({"/apis/kubeflow.org/v1": answer})
+    assert KubernetesPods(Api(client, tries=1), "team").may_be_workers() is may

@@ -23,6 +23,7 @@ from upkeep.errors import AccessError, ConflictError, DataError, InputError, Out
 from upkeep.evaluation.result import Verdict
 from upkeep.serving.kubernetes.pods import Trouble
 from upkeep.spec.load import canonical
+from upkeep.spec.model import FineTune, Network
 from upkeep.update.failure import step_error
 from upkeep.update.record import UpdateRecord
 
@@ -337,6 +338,18 @@ def test_every_address_that_no_pod_reaches_at_once(world: World) -> None:
     fields = [problem.where.field for problem in caught.value.problems]
     assert fields == ["store", "data.source", "rollout.repository"]
     assert world.server.requests == []
+
+
+def test_workers_where_the_cluster_can_start_none(world: World) -> None:
+    net = FineTune(name="net", strategy="fine_tune", network=Network(), devices="workers")
+    wanting = replace(world.spec, candidates=(*world.spec.candidates, net))
+    with pytest.raises(InputError, match="the cluster knows no TFJobs") as caught:
+        start(wanting, replace(world.place, pods=FakePods(workers=False)))
+    assert caught.value.problems[0].where.field == "candidates[net].devices"
+    assert world.server.requests == []
+    for pods in (None, FakePods()):  # nobody can look; or they are known
+        submit.refuse_workers_without_operator(wanting, pods)
+    submit.refuse_workers_without_operator(world.spec, FakePods(workers=False))
 
 
 def test_git_by_ssh_is_reached(world: World) -> None:

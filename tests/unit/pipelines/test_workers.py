@@ -12,6 +12,7 @@ import pytest
 import yaml
 from upkeep.pipelines.compile import compile_pipeline
 from upkeep.pipelines.needs import needs_of
+from upkeep.pipelines.pods import KubernetesPods
 from upkeep.pipelines.run import run_here
 from upkeep.pipelines.workers import tfjob
 
@@ -120,6 +121,10 @@ def test_a_real_api_server_takes_the_job(spec: ModelSpec, api: Api) -> None:
     job["spec"]["tfReplicaSpecs"]["Worker"]["replica"] = 2
     with pytest.raises(RefusedError, match=r'unknown field "spec\.tfReplicaSpecs\.Worker\.replica"'):
         offered(api, job)
+
+
+def test_a_real_api_server_says_that_it_knows_tfjobs(api: Api) -> None:
+    assert KubernetesPods(api, "team").may_be_workers()
 
 
 def test_what_pods_ask_for_is_no_parameter_that_kfp_caches_by(tmp_path: Path) -> None:

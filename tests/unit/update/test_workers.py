@@ -245,7 +245,7 @@ def test_an_api_server_that_stays_away_is_not(world: World) -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "said"),
     [
-        (404, InputError, "this cluster knows no TFJobs"),
+        (404, InputError, "the cluster knows no TFJobs"),
         (403, AccessError, "the step may not start workers: no permission: tfjobs is forbidden"),
     ],
 )
