@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from upkeep.pipelines.workers import GPU, on_workers, tfjob
@@ -60,7 +60,8 @@ def give(task: Any, spec: ModelSpec, step: str, candidate: str = "") -> None:
         task.set_env_variable(JOB_VARIABLE, json.dumps(tfjob(spec, needs, variables)))
         for name, field_path in POD_VARIABLES.items():
             kubernetes.use_field_path_as_env(task, name, field_path)
-        needs = StepNeeds(timeout=needs.timeout, retries=needs.retries)  # the rest is the workers'
+        every = spec.kubeflow.steps.get("all", StepNeeds())  # the step itself only follows
+        needs = replace(every, gpu=None, timeout=needs.timeout, retries=needs.retries)
     _resources(task, needs)
 
 

@@ -79,7 +79,9 @@ def test_the_step_has_the_job_and_knows_its_pod_and_the_workers_have_what_it_ask
     assert job == tfjob(BUSY, needs_of(BUSY, "train", "net"), {
         "PLAIN": "1", "AWS_ENDPOINT_URL_S3": "http://s3:9000", "AWS_REGION": "here",
     })  # fmt: skip
-    assert "resources" not in container, "the step itself only follows"
+    assert {name: value for name, value in container["resources"].items() if value} == {
+        "cpuRequest": 1.0, "resourceCpuRequest": "1",
+    }, "the step itself only follows, and asks for what every step does"  # fmt: skip
     assert {"nodeSelector", "tolerations"}.isdisjoint(added)
     paths = {each["name"]: each["fieldPath"] for each in added["fieldPathAsEnv"]}
     assert POD_VARIABLES.items() <= paths.items()

@@ -80,6 +80,8 @@ def test_good_specs_have_no_problem() -> None:
     assert found(spec()) == []
     for train in ("all", {"lora": {"layers": ["query"]}}, {"layers": ["hidden"]}, {"last": 2}):
         assert found(spec(**network(base="champion", train=train))) == []
+    for step in ("train", "train net"):
+        assert found(spec(**network(devices="workers"), kubeflow={"steps": {step: {"workers": 2}}})) == []
     limits = [{"metric": name, "at_least": 0.5} for name in ("accuracy", "precision", "recall", "f1")]
     rollout = {"margin": {"precision": 0.1, "recall": 0.1}, "thresholds": limits}
     assert found(spec(rollout=rollout, monitoring={"labels": "x"})) == []
@@ -245,6 +247,7 @@ def test_each_rule_is_told_at_its_key(sections: dict[str, Any], field: str, mess
 
 
 WARNINGS: list[tuple[str, dict[str, Any], str, str]] = [
+    ("workers without a number", network(devices="workers"), "candidates[0].devices", "two workers train it"),
     ("id as feature", {"data": features(["hour"], ["flight_id", "origin"])}, "data.features.categorical[0]", "learn rows by heart"),
     ("no id, no group", {"data": {"id": None}}, "data.split", "content decides whether it is held out"),
     ("hash of nothing", {"data": {"privacy": {"hash": ["name"]}}}, "data.privacy.hash[0]", "used by nothing"),
