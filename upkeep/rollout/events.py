@@ -18,6 +18,7 @@ from upkeep import records
 from upkeep.errors import AccessError, InputError, OutsideError, UpkeepError, Where
 from upkeep.rollout.analysis.ledger import News
 from upkeep.rollout.state import State, moment
+from upkeep.serving.trust import trusted
 from upkeep.spec.model import Webhook
 
 Kind = Literal["proposed", "moved", "promoted", "rolled_back", "held", "paused", "problem", "failing"]
@@ -137,7 +138,7 @@ def _send(url: str, body: bytes, headers: Mapping[str, str]) -> None:
 
     where = Where(file=_without_secrets(url), field="rollout.webhooks")
     try:
-        answer = httpx.post(url, content=body, headers=dict(headers), timeout=TIMEOUT)
+        answer = httpx.post(url, content=body, headers=dict(headers), timeout=TIMEOUT, verify=trusted())
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OutsideError(
             f"the receiver does not answer: {type(error).__name__}", where=where, fix="see that it runs"

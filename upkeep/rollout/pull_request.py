@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from upkeep.errors import AccessError, InputError, OutsideError, UpkeepError, Where
+from upkeep.serving.trust import trusted
 from upkeep.spec.model import ModelSpec
 
 SECONDS = 15.0
@@ -133,7 +134,7 @@ def _ask(host: Any, method: str, **given: Any) -> tuple[int, Any]:
 
     where = Where(file=host.url)
     try:
-        answer = httpx.request(method, host.url, headers=host.headers, timeout=SECONDS, **given)
+        answer = httpx.request(method, host.url, headers=host.headers, timeout=SECONDS, verify=trusted(), **given)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OutsideError(
             f"{host.name} does not answer: {error or type(error).__name__}", where=where, fix="it is tried again"

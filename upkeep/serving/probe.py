@@ -7,6 +7,7 @@ from typing import Any
 
 from upkeep.serving.cluster import Probe
 from upkeep.serving.manifests import VERSION_HEADER
+from upkeep.serving.trust import trusted
 from upkeep.spec.model import ModelSpec
 
 
@@ -24,6 +25,7 @@ def ask(address: str, host: str, spec: ModelSpec, version: str, rows: Sequence[M
             headers={"host": host, VERSION_HEADER: version},
             timeout=spec.rollout.timeout + 1.0,
             trust_env=False,
+            verify=trusted(),
         )
     except (TypeError, ValueError) as error:
         return Probe(ok=False, status=None, message=f"these rows are no JSON: {error}")

@@ -14,6 +14,7 @@ from typing import Any
 
 from upkeep.errors import AccessError, InputError, OutsideError, Where
 from upkeep.serving.counters import Counts, Snapshot
+from upkeep.serving.trust import trusted
 from upkeep.spec.model import ModelSpec, Queries
 
 ENVOY = Queries(
@@ -117,7 +118,9 @@ class PrometheusSource:
         where = self._where(name)
         away = "see that Prometheus runs there (monitoring.prometheus), then try again"
         try:
-            answer = httpx.get(f"{self._url}/api/v1/query", params={"query": query}, timeout=self._timeout)
+            answer = httpx.get(
+                f"{self._url}/api/v1/query", params={"query": query}, timeout=self._timeout, verify=trusted()
+            )
         except httpx.HTTPError as error:
             raise OutsideError(
                 f"Prometheus does not answer: {error or type(error).__name__}", where=where, fix=away

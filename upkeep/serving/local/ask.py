@@ -10,6 +10,7 @@ from typing import Any
 from upkeep.errors import OutsideError, Where
 from upkeep.serving.local.folder import Folder, read_json
 from upkeep.serving.local.process import Process
+from upkeep.serving.trust import trusted
 
 START = "start it with `upkeep up`; `upkeep status` says what runs"
 
@@ -29,7 +30,9 @@ class RunningGateway:
         import httpx
 
         try:
-            answer = httpx.get(f"{self.admin}{path}", params=dict(parameters), timeout=5.0, trust_env=False)
+            answer = httpx.get(
+                f"{self.admin}{path}", params=dict(parameters), timeout=5.0, trust_env=False, verify=trusted()
+            )
             answer.raise_for_status()
             return answer.json()
         except (httpx.HTTPError, ValueError) as error:
