@@ -155,7 +155,11 @@ def _column(
             by_group=by_group,
         )
         if draws is None or len(keep) < 2:
-            finding, reason = "insufficient", f"fewer than two groups of {rule.column} are large enough to be compared"
+            of_them = {(): "", (1,): f", {least:,} of them positive"}.get(needs, f", {least:,} of them of either class")
+            finding, reason = (
+                "insufficient",
+                f"fewer than two groups of {rule.column} have what a comparison needs: {rule.min_rows:,} rows{of_them}",
+            )
             result = replace(result, judged=judged)
         else:
             gaps = [_gap_interval(draws, position, keep, measure, confidence) for position in range(len(models))]

@@ -77,6 +77,9 @@ def test_fewer_than_two_groups_is_insufficient() -> None:
     results = measured(people(3), rule)
     assert results["demographic_parity_difference"].finding == "insufficient"
     assert results["demographic_parity_difference"].judged == ()
+    assert results["demographic_parity_difference"].reason.endswith("needs: 3,000 rows")
+    assert results["equal_opportunity_difference"].reason.endswith("needs: 3,000 rows, 600 of them positive")
+    assert results["equalized_odds_difference"].reason.endswith("needs: 3,000 rows, 600 of them of either class")
     assert results["equalized_odds_difference"].finding == "note"
 
 
