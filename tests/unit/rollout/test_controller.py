@@ -175,6 +175,23 @@ def test_a_canary_that_turns_bad_after_promotion_is_taken_back(world: World) -> 
     assert "errors" in told.state.reason
 
 
+def test_a_canary_that_a_person_gave_all_traffic_at_once_is_still_judged(world: World) -> None:
+    """Champion and canary never had traffic side by side: what is known of the champion is from before."""
+    world.run(until=lambda told: told.state is not None and told.state.phase == "step" and told.agrees)
+    say(world, "pause", reason="no: begin anew")
+    say(world, "abort", reason="begin anew")
+    world.run()
+    world.wait(60)
+    world.propose(3, "v1")
+    world.model = replace(world.model, spec=replace(world.spec, rollout=replace(world.spec.rollout, approve=(0.0,))))
+    world.run(until=lambda told: told.state is not None and told.state.phase == "held")
+    say(world, "promote", full=True, reason="in a hurry")
+    world.bad["v3"] = 0.5
+    told = world.run()
+    assert told.state is not None
+    assert (told.state.phase, told.state.champion.version) == ("rolled_back", "v1")
+
+
 def test_a_canary_that_dies_in_its_bake_time_bakes_anew(world: World) -> None:
     """Its server was started again and again, and the old champion stood in for it: nobody would afterwards."""
     world.run(until=lambda told: told.state is not None and told.state.phase == "baking")

@@ -502,7 +502,18 @@ def _counted(
             metrics[name] = metrics[name].observe(share, blocks[name])
     after = ledger.after
     if after and share == 100:
-        after = {name: each.update(blocks[name].canary_n, blocks[name].canary_bad) for name, each in after.items()}
+        before = new.versions.get(state.champion.version, NONE)
+        bad = {"errors": before.failed, "latency": before.slow}
+        past = {
+            name: Block(champion_n=before.requests, champion_bad=min(n, before.requests)) for name, n in bad.items()
+        }
+        after = {
+            # the two never had traffic side by side (a person gave it all at once): then the champion's past counts
+            name: (each if each.champion.champion_n else replace(each, champion=past[name])).update(
+                blocks[name].canary_n, blocks[name].canary_bad
+            )
+            for name, each in after.items()
+        }
     news = {metric: (blocks[name].canary_n, blocks[name].canary_bad) for metric, name in COUNTED.items()}
     windows = _windows(ledger.windows, spec, news, at)
     return replace(ledger, counters=new, counted=at, metrics=metrics, after=after, windows=windows)

@@ -27,7 +27,7 @@ class OneArm:
 
     margin: float
     champion: Block
-    """The champion's outcomes of the whole rollout (its side of the block)."""
+    """The champion's outcomes of the whole rollout (its side of the block); where there were none, those before it."""
     alpha: float
     canary_n: int = 0
     canary_bad: int = 0
