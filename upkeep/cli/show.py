@@ -13,6 +13,8 @@ from upkeep.errors import Problem, UpkeepError
 
 COLOURS = {"pass": "green", "fail": "red", "insufficient": "yellow", "error": "red", "warning": "yellow"}
 SIGNS = {"pass": "✓", "fail": "✗", "insufficient": "?", "note": "·", "better": "✓", "worse": "✗", "same": "·"}
+_UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor or turns its text around: values of data and words of commits may hold it."""
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -45,16 +47,26 @@ def show_problem(problem: Problem) -> None:
     """One problem on standard error."""
     sign = click.style(problem.severity, fg=COLOURS[problem.severity], bold=True)
     place = f"{problem.where}: " if str(problem.where) else ""
-    click.echo(f"{sign}: {place}{problem.message}", err=True)
+    click.echo(f"{sign}: {_seen(f'{place}{problem.message}')}", err=True)
     if problem.fix:
-        click.echo(f"    → {problem.fix}", err=True)
+        click.echo(f"    → {_seen(problem.fix)}", err=True)
+
+
+def _seen(text: str) -> str:
+    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def console(*, stderr: bool = False) -> Any:
     """A rich console on standard output, or for what is only for people's eyes, on standard error."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    return Console(highlight=False, stderr=stderr)
+    class Shown(Console):
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else _seen(text), style, control)
+
+    return Shown(highlight=False, stderr=stderr)
 
 
 def table(*columns: str, right: tuple[str, ...] = (), whole: tuple[str, ...] = ()) -> Any:

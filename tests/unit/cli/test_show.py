@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
-from upkeep.cli.show import hanging, short, table
+from upkeep.cli.show import console, hanging, short, show_problem, table
+from upkeep.errors import Problem, Where
 
 
 def shown(what: object) -> list[str]:
@@ -34,3 +36,17 @@ def test_digests_are_shortened_and_nothing_else() -> None:
     assert short("0f" * 20) == "0f" * 6
     for text in ("2013-01, 2013-02", "boosting", "a" * 63, "g" * 64, ""):
         assert short(text) == text
+
+
+def test_nothing_that_is_shown_can_move_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "a\x1b[2Jb\rc\x9b1md\u202ee"
+    out = console()
+    out.print(evil)
+    rows = table("name", evil)
+    rows.add_row("x", evil)
+    out.print(rows)
+    out.print(hanging("[dim]name[/]", evil))
+    show_problem(Problem(evil, Where(file=evil), evil))
+    said = "".join(capsys.readouterr())
+    assert said.count("a\N{REPLACEMENT CHARACTER}[2Jb") == 7
+    assert not set(said) & set("\x1b\r\x9b\u202e")
