@@ -11,6 +11,7 @@ from upkeep.errors import UpkeepError
 from upkeep.rollout.git import Repository, Tree
 from upkeep.rollout.release import (
     Serving,
+    default_repository,
     open_repository,
     read_release,
     release_folder,
@@ -68,8 +69,11 @@ class Entry:
 
 
 def history(spec: ModelSpec, repository: Repository | None = None) -> list[Entry]:
-    """Every commit that touched the model's folder, newest first."""
+    """Every commit that touched the model's folder, newest first; none where the default repository is not made yet."""
     if repository is None:
+        default = default_repository(spec)
+        if default is not None and not (default / "HEAD").exists():
+            return []
         with open_repository(spec) as opened:
             return history(spec, opened)
     entries = []

@@ -14,7 +14,6 @@ from upkeep.registry.card import Card
 from upkeep.registry.learned import adopted
 from upkeep.registry.registry import Registry
 from upkeep.rollout.history import Entry, history
-from upkeep.rollout.release import default_repository
 from upkeep.spec.model import ModelSpec
 from upkeep.store import MissingObject
 from upkeep.update import trained
@@ -34,7 +33,7 @@ def verify_version(spec: ModelSpec, registry: Registry, version: str) -> Sequenc
     if problems:
         return problems
     card = registry.card(version)
-    problems = (*_evaluation(registry, card), *_cited(registry, card, _history(spec)))
+    problems = (*_evaluation(registry, card), *_cited(registry, card, history(spec)))
     if problems:
         return problems
     with tempfile.TemporaryDirectory(prefix="upkeep-verify-") as folder:
@@ -43,11 +42,6 @@ def verify_version(spec: ModelSpec, registry: Registry, version: str) -> Sequenc
         except UpkeepError as error:
             return error.problems
     return ()
-
-
-def _history(spec: ModelSpec) -> Sequence[Entry]:
-    default = default_repository(spec)
-    return history(spec) if default is None or (default / "HEAD").exists() else ()
 
 
 def _evaluation(registry: Registry, card: Card) -> Iterator[Problem]:

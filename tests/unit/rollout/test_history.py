@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,7 @@ def test_history_tells_what_served_since_when_and_by_which_commit(
 ) -> None:
     hours = iter(range(10))
     assert history(spec) == []
+    assert not Path(spec.rollout.repository).exists(), "a question makes nothing"
 
     def now() -> datetime:
         return datetime(2026, 3, 1, next(hours), tzinfo=UTC)
