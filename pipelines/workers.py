@@ -20,7 +20,7 @@ WORKERS = 2
 LOSSES = 3
 """How often, each, workers may be started again: when one is lost, all of them are."""
 KEPT = 86400
-"""Seconds that a job which ended by itself is kept, for its logs."""
+"""Seconds until the operator deletes a job that ended, and whose step is no more."""
 
 
 def on_workers(spec: ModelSpec, candidate: str) -> bool:

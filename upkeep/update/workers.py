@@ -23,7 +23,7 @@ from upkeep.serving.connect import CONTEXT
 from upkeep.serving.kubernetes.api import Api, MissingError
 from upkeep.serving.kubernetes.client import IN_CLUSTER, open_api
 from upkeep.serving.kubernetes.paths import PODS, TFJOBS, path
-from upkeep.serving.kubernetes.pods import last_words, trouble_of
+from upkeep.serving.kubernetes.pods import Trouble, last_words, trouble_of
 from upkeep.update.context import Context
 from upkeep.update.failure import failure_of
 from upkeep.update.handover import Handover, Inputs, Told
@@ -110,8 +110,7 @@ def train_on_workers(
     """The digest of the training's record, which the first worker left in the registry.
 
     Raises :class:`InputError` where nothing starts workers, or the cluster knows no TFJobs; what a worker raised, where
-    starting it again is no use; else :class:`OutsideError`. Neither job nor place is left, but for a job that failed
-    by itself: the operator keeps it for a day, for its logs.
+    starting it again is no use; else :class:`OutsideError`. Neither job nor handover is left.
     """
     if JOB_VARIABLE not in environ:
         raise no_workers_here(candidate)
@@ -141,8 +140,7 @@ def train_on_workers(
             return _Follower(context, place, job, sleep, clock).to_the_end()
         finally:
             with suppress(UpkeepError):  # what is raised already must be what is told; its own time ends the job, too
-                if not job.failed:
-                    job.end()
+                job.end()
             with suppress(UpkeepError):  # a sweep takes it
                 place.clear()
 
@@ -174,8 +172,6 @@ class _Job:
         self.name = str(manifest["metadata"]["name"])
         self.workers = int(manifest["spec"]["tfReplicaSpecs"]["Worker"]["replicas"])
         self._all, self._path = path(TFJOBS, namespace), path(TFJOBS, namespace, self.name)
-        self.failed = False
-        """By itself: its pods stay, for their logs."""
 
     @property
     def where(self) -> Where:
@@ -234,6 +230,10 @@ class _Follower:
     job: _Job
     sleep: Callable[[float], None]
     clock: Callable[[], float]
+    killed: Trouble | None = None
+    """What ended a pod last. Remembered, since the operator deletes the pods of a job that fails."""
+    words: str = ""
+    """The end of the log of the last container that ended badly."""
 
     def to_the_end(self) -> str:
         answered = whole = self.clock()
@@ -255,31 +255,35 @@ class _Follower:
             for failure in failures:
                 if not failure_of(failure).retry:
                     raise failure_of(failure)
+            waits = self._look_at_pods()
             if state.phase != "begun":
-                self.job.failed = True
                 raise self._why(state, failures)
             if state.there >= self.job.workers:
                 whole = answered
             if answered - whole > LONGEST_START:
-                raise self._missing(state)
+                raise self._missing(state, waits)
             news: object = progress
-            if answered - whole > QUIET and (waits := self._waits()):
+            if answered - whole > QUIET and waits:
                 news = Told(text=waits, share=None)
             if isinstance(news, Told) and news != told:
                 self.context.progress(news.text, news.share)
                 told = news
             self.sleep(EVERY)
 
-    def _waits(self) -> str:
-        """What a pod of theirs waits for, as far as may be seen."""
+    def _look_at_pods(self) -> str:
+        """What one of them waits for, as far as may be seen; what has ended others is remembered."""
+        waits = ""
         with suppress(UpkeepError):
             for pod in self.job.pods():
+                self.words = last_words(pod) or self.words
                 for trouble in trouble_of(pod, f"train {self.job.candidate}"):
-                    return f"{trouble.pod}: {trouble.message}"
-        return ""
+                    if trouble.ends:
+                        self.killed = trouble
+                    else:
+                        waits = f"{trouble.pod}: {trouble.message}"
+        return waits
 
-    def _missing(self, state: State) -> OutsideError:
-        waits = self._waits()
+    def _missing(self, state: State, waits: str) -> OutsideError:
         return OutsideError(
             f"{state.there} of {self.job.workers} workers run after {LONGEST_START / 60:.0f} minutes"
             + (f": {waits}" if waits else ""),
@@ -290,18 +294,15 @@ class _Follower:
 
     def _why(self, state: State, failures: Sequence[StepError]) -> UpkeepError:
         """Why the job failed, by who knows best: a pod that was killed, a worker itself, a log's end, the operator."""
-        pods: list[dict[str, Any]] = []
-        with suppress(UpkeepError):
-            pods = self.job.pods()
-        for trouble in (each for pod in pods for each in trouble_of(pod, f"train {self.job.candidate}")):
-            return OutsideError(f"{trouble.pod}: {trouble.message}", where=self.job.where, fix=trouble.fix)
+        if self.killed is not None:
+            said = f"{self.killed.pod}: {self.killed.message}"
+            return OutsideError(said, where=self.job.where, fix=self.killed.fix)
         if failures:
             return failure_of(failures[0])
-        said = next(filter(None, map(last_words, pods)), "") or state.message or "no reason given"
         return OutsideError(
-            f"the workers ended and left no model: {said}",
+            f"the workers ended and left no model: {self.words or state.message or 'no reason given'}",
             where=self.job.where,
-            fix=f"see their logs: `kubectl logs -l {JOB_LABEL}={self.job.name} --prefix`; the job is kept for a day",
+            fix="see what your cluster keeps of its pods' logs, and run the update again",
         )
 
 
