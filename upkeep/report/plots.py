@@ -135,9 +135,11 @@ def _tidy(text: str, name: str, title: str, description: str) -> str:
 
 
 def _ticks(axes: Any, names: Sequence[str], limit: int = MAX_TICKS) -> None:
-    step = max(1, -(-len(names) // limit))
+    """Periods below a plot: rather a few whole names than many that are cut (2024-01-31 has 10 letters)."""
+    whole = max(1, min(10, max(map(len, names), default=1)))
+    step = max(1, -(-len(names) // min(limit, 48 // whole)))
     chosen = range(0, len(names), step)
-    width = max(7, 48 // max(1, len(chosen)))
+    width = max(10, 48 // max(1, len(chosen)))
     axes.set_xticks(list(chosen), [words.shorten(names[index], width) for index in chosen])
 
 
@@ -214,7 +216,8 @@ def classes_by_period(periods: Sequence[PeriodCounts], classes: Sequence[str], p
     def shares(name: str) -> list[float]:
         return [p.by_class.get(name, 0) / total if total else 0.0 for p, total in zip(periods, totals, strict=True)]
 
-    with canvas(top=8 if positive is not None else 36) as (figure, axes):
+    # a rare class has ticks as long as 0.25 %, and its axis a name
+    with canvas(left=58 if positive is not None else 46, top=8 if positive is not None else 36) as (figure, axes):
         if positive is not None:
             values = shares(positive)
             axes.plot(range(len(periods)), values, color=NEW, marker="o", markersize=4.5, linewidth=1.6)

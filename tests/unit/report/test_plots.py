@@ -75,3 +75,14 @@ def test_constant_and_single_points_draw() -> None:
     assert plots.rows_by_period([empty])
     assert plots.classes_by_period([empty], ("false", "true"), "true")
     assert plots.classes_by_period([empty], ("a", "b", "c"), None)
+
+
+@pytest.mark.parametrize("form", ["2024-01-{:02}", "2024-W{:02}", "2024-{:02}"])
+def test_periods_by_the_calendar_are_never_cut(form: str) -> None:
+    view = samples.passing()
+    assert view.data is not None
+    periods = [replace(view.data.periods[0], period=form.format(number)) for number in range(1, 29)]
+    shown = texts(plots.rows_by_period(periods))
+    named = [text for text in shown if text.startswith("2024")]
+    assert len(named) >= 3
+    assert set(named) <= {period.period for period in periods}
