@@ -121,7 +121,7 @@ def test_the_train_step_has_two_workers_train_and_takes_what_they_leave(
     assert (found.model, found.result.candidate) == (model.metadata["digest"], "net")
     assert metrics.metadata["epochs"] == 2.0
     assert [name.rsplit("-", 1)[0] for name in operator.jobs] == ["toy-net"]
-    assert "epoch" in capsys.readouterr().out
+    assert "looking at the training rows" in capsys.readouterr().out, "what the first worker tells"
     assert server.objects == {}
     assert list(world.registry.store.list(f"{world.spec.name}/workers")) == []
 
