@@ -83,6 +83,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("workers"))
 
 
+@pytest.mark.slow
 def test_two_workers_by_hand_leave_what_one_device_does(world: World, tmp_path: Path) -> None:
     inputs = tmp_path / "inputs.json"
     inputs.write_text(json.dumps({**world.given, "prepared": str(world.prepared), "model": str(tmp_path / "model")}))
@@ -104,6 +105,7 @@ def test_two_workers_by_hand_leave_what_one_device_does(world: World, tmp_path: 
     world.is_the_same(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_the_train_step_has_two_workers_train_and_takes_what_they_leave(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
