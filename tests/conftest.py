@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from upkeep.serving.kubernetes.api import Api
 # no test asserts a time: a busy machine is no fault
 hypothesis.settings.register_profile("upkeep", deadline=None)
 hypothesis.settings.load_profile("upkeep")
+
+# what a script runs in the background ignores interrupts, and tests send some
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -187,7 +187,7 @@ def start(kind: str, folder: str, port: int) -> Server:
     else:
         command = [sys.executable, "-m", "upkeep.serving.server", "--model-name", NAME, "--http-port", str(port)]
         command += ["--model-dir", f"{folder}/model"]
-        command += ["--payload-dir", f"{folder}/log"] if kind == "log" else []
+        command += ["--payloads", f"{folder}/log"] if kind == "log" else []
     process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}/v1/models/{NAME}"
     for _ in range(600):

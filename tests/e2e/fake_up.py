@@ -23,7 +23,7 @@ FAKE = Path(__file__).parents[1] / "unit/serving/local/fake_server.py"
 
 def fake_launch(spec: ModelSpec, wanted: WantedServer, environ: Mapping[str, str]) -> Launch:
     """The fake server, with the real one's options."""
-    real = launch(spec, wanted, environ, payloads=None)
+    real = launch(spec, wanted, environ)
     return Launch(command=(sys.executable, "-S", str(FAKE), *real.command[3:]), environ=real.environ)
 
 

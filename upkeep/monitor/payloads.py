@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -87,10 +87,17 @@ def wanted(spec: ModelSpec, *, features: bool = True) -> Wanted:
 # --- the log's files -----------------------------------------------------------------------------------------------
 
 
-def log_files(store: Store, since: datetime | None = None) -> list[tuple[str, int]]:
-    """(key, bytes) of the log's files in the order of their hours; ``since``: without hours that end before."""
+def log_files(store: Store, since: datetime | None = None, until: datetime | None = None) -> list[tuple[str, int]]:
+    """(key, bytes) of the log's files in the order of their hours; ``since``: without hours that end before.
+
+    With ``until``, too, other days are not even listed: a log of many objects is long.
+    """
+    days = [""]
+    if since is not None and until is not None:
+        first, last = (moment.astimezone(UTC).date() for moment in (since - timedelta(hours=2), until))
+        days = [f"date={first + timedelta(days=day)}" for day in range((last - first).days + 1)]
     found = []
-    for entry in store.list():
+    for entry in (entry for day in days for entry in store.list(day)):
         start = hour_of(entry.key)
         if start is not None and (since is None or start + timedelta(hours=2) > since):
             found.append((entry.key, entry.size))
@@ -407,7 +414,9 @@ def read_answers(
     read = read or Read()
     answers = Answers(wanted)
     new: dict[str, int] = {}
-    for _, files in groupby(log_files(store, since), key=lambda file: hour_of(file[0])):
+    for _, files in groupby(
+        log_files(store, _reaches_back(store, since, marks), now + PATIENCE), key=lambda file: hour_of(file[0])
+    ):
         for key, size in files:
             start = marks.get(key, 0)
             if size < start:  # a full disk cut what was not written whole
@@ -438,6 +447,16 @@ def read_answers(
         yield answers.take(), dict(new)
     if tick:
         tick(read.lines)
+
+
+def _reaches_back(store: Store, since: datetime | None, marks: Marks) -> datetime | None:
+    """From when on the log may hold what is new. A file is added to at any time; an object comes soon after its hour,
+    and a log of objects is too long to list all of it at each look."""
+    hours = [hour for key in marks if (hour := hour_of(key)) is not None]
+    if local_path(store.uri) is not None or not hours:
+        return since
+    done = max(hours) - PATIENCE
+    return done if since is None else max(since, done)
 
 
 def log_store(spec: ModelSpec) -> Store | None:

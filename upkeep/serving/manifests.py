@@ -21,6 +21,7 @@ from typing_extensions import TypedDict
 
 from upkeep.errors import SpecError, Where
 from upkeep.serving.document import Document, Quoted, write
+from upkeep.serving.payload import server_options
 from upkeep.spec.model import ModelSpec
 
 ROUTE_FILE = "route.yaml"
@@ -131,12 +132,14 @@ def predictor(spec: ModelSpec, version: ServedVersion) -> dict[str, Any]:
     because KServe would put its own defaults in their place, which may be smaller than what is asked for.
     """
     serving = spec.serving
-    env = [
-        {"name": "UPKEEP_VERSION", "value": Quoted(version.version)},
-        {"name": "UPKEEP_DIGEST", "value": Quoted(version.digest)},
-    ]
-    if version.format == "delta":
-        env += _where_bases_are(spec)
+    env: dict[str, str | None] = {"UPKEEP_VERSION": version.version, "UPKEEP_DIGEST": version.digest}
+    logged = server_options(spec)
+    if not logged.get("--payloads", "").startswith("s3://"):
+        logged = {}  # a pod has no folder that outlives it
+    if version.format == "delta":  # KServe fetches one folder, and a delta stands on another, which the server fetches
+        env["UPKEEP_MODELS"] = model_uri(spec, "models")
+    if version.format == "delta" or logged:
+        env |= {"AWS_ENDPOINT_URL": spec.object_store.endpoint, "AWS_REGION": spec.object_store.region}
     return {
         "minReplicas": serving.min_replicas,
         "maxReplicas": max(serving.min_replicas, serving.max_replicas),
@@ -146,25 +149,14 @@ def predictor(spec: ModelSpec, version: ServedVersion) -> dict[str, Any]:
             "runtime": serving.runtime,
             "storageUri": Quoted(model_uri(spec, "models", version.digest)),
             # Every version answers under the model's own name: the route may send a request to any of them.
-            "args": [f"--model_name={spec.name}"],
-            "env": env,
+            "args": [f"--model_name={spec.name}", *(f"{name}={value}" for name, value in logged.items())],
+            "env": [{"name": name, "value": Quoted(value)} for name, value in env.items() if value],
             "resources": {
                 "requests": _quantities(serving.resources),
                 "limits": _quantities(serving.resources),
             },
         },
     }
-
-
-def _where_bases_are(spec: ModelSpec) -> list[dict[str, Any]]:
-    """KServe fetches one folder, and a delta stands on another, which the server then fetches itself."""
-    store = spec.object_store
-    given = {
-        "UPKEEP_MODELS": model_uri(spec, "models"),
-        "AWS_ENDPOINT_URL": store.endpoint,
-        "AWS_REGION": store.region,
-    }
-    return [{"name": name, "value": Quoted(value)} for name, value in given.items() if value]
 
 
 def render_route(spec: ModelSpec, weights: Mapping[str, int]) -> bytes:

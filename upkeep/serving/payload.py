@@ -1,8 +1,11 @@
-"""The payload log: requests and answers as CloudEvents on disk, one JSON line each.
+"""The payload log: requests and answers as CloudEvents, one JSON line each, in a folder or in object storage.
 
 ::
 
-    <folder>/date=2026-03-01/hour=14/<service>-<pid>-<start>.jsonl      UTC, by the time of the request
+    <place>/date=2026-03-01/hour=14/<service>-<pid>-<start>.jsonl       UTC, by the time of the request
+
+An object cannot be added to: there each minute is one of its own, and the names end in a random word, since in
+containers processes have the same id, and in a number.
 
 The attributes are those that KServe's agent sets (``pkg/logger/worker.go``), and ``upkeepversion``: the version that
 answered. A request and its response carry the same ``id``. A line is in CloudEvents' structured form: ``data`` holds a
@@ -12,18 +15,24 @@ JSON body as it came, ``data_base64`` any other; both are left out where the bod
 from __future__ import annotations
 
 import base64
+import logging
 import os
+import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import orjson
+
+from upkeep.errors import UpkeepError
+from upkeep.spec.model import ModelSpec
+from upkeep.store import Store
 
 REQUEST: Final = "org.kubeflow.serving.inference.request"
 RESPONSE: Final = "org.kubeflow.serving.inference.response"
@@ -31,9 +40,14 @@ RESPONSE: Final = "org.kubeflow.serving.inference.response"
 FLUSH_SECONDS = 0.1
 MOST_EVENTS = 20_000
 MOST_BYTES = 64 << 20
-"""What may wait for the disk; beyond either, events are dropped and counted."""
+"""What may wait to be written; beyond either, events are dropped and counted."""
 WRITE_EVENTS = 1_000
 """Events in one write."""
+PART_SECONDS = 60.0
+PART_BYTES = 8 << 20
+"""An object is put after so long, or when it is so large; a crash loses what was not put."""
+
+log = logging.getLogger("upkeep.serving.server")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +82,24 @@ class _Waiting(NamedTuple):
     is_json: bool | None
 
 
+def server_options(spec: ModelSpec) -> dict[str, str]:
+    """The model server's options for the log that a spec asks for; without one, none."""
+    payloads, privacy = spec.monitoring.payloads, spec.data.privacy
+    if not payloads.log:
+        return {}
+    place = payloads.source or f"{spec.store.rstrip('/')}/{spec.name}/payloads"
+    kept_out = ",".join((*privacy.drop, *privacy.hash))
+    return {
+        "--namespace": spec.serving.namespace,
+        "--payloads": place,
+        **({"--payload-drop": kept_out} if kept_out else {}),
+    }
+
+
 class PayloadLog:
     """The writer: :meth:`put` never blocks and never raises; a thread writes what was put, every 0.1 s.
 
+    ``place``: a folder, or what opens an object store: that it cannot be opened now keeps no server from answering.
     ``columns``: the model's, in its manifest's order, so that ``drop`` finds the dropped ones in rows that are lists.
     ``drop``: columns that must not be kept. With any, bodies are written anew without them, and a body in which they
     cannot be found for certain is left out. :meth:`put` is for one thread (the event loop's).
@@ -78,7 +107,7 @@ class PayloadLog:
 
     def __init__(
         self,
-        folder: Path,
+        place: Path | Callable[[], Store],
         *,
         service: str,
         namespace: str,
@@ -90,10 +119,14 @@ class PayloadLog:
         most_bytes: int = MOST_BYTES,
     ) -> None:
         self.columns = tuple(columns)
-        self._folder = folder
         self._drop = frozenset(drop)
         self._most_events, self._most_bytes = most_events, most_bytes
-        self._file_name = f"{service}-{os.getpid()}-{time.time_ns() // 1_000_000}.jsonl"
+        name = f"{service}-{os.getpid()}-{time.time_ns() // 1_000_000}"
+        self._place: _Place
+        if isinstance(place, Path):
+            self._place = _Files(place, f"{name}.jsonl")
+        else:
+            self._place = _Objects(place, f"{name}-{secrets.token_hex(4)}", most_bytes)
         self._heads = {
             kind: orjson.dumps(
                 {
@@ -111,15 +144,15 @@ class PayloadLog:
         }
         self._queue: deque[_Waiting] = deque()
         self._bytes_in = self._bytes_out = 0
-        self._dropped = {"full": 0, "disk": 0}
-        self._files: dict[str, _File] = {}
+        self._dropped = {"full": 0, self._place.lost_for: 0}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="payload-log", daemon=True)
         self._thread.start()
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Events that are not in the log, by reason: ``full`` (the queue), ``disk`` (it could not be written)."""
+        """Events that are not in the log, by reason: ``full`` (the queue), ``disk`` or ``store`` (it could not be
+        written)."""
         return dict(self._dropped)
 
     def put(
@@ -154,8 +187,7 @@ class PayloadLog:
         while not self._stop.wait(FLUSH_SECONDS):
             self._write_waiting()
         self._write_waiting()
-        for file in self._files.values():
-            file.close()
+        self._dropped[self._place.lost_for] += self._place.close()
 
     def _write_waiting(self) -> None:
         while self._queue:
@@ -167,16 +199,10 @@ class PayloadLog:
                 hour = datetime.fromtimestamp(event.requested, UTC).strftime("date=%Y-%m-%d/hour=%H")
                 lines.setdefault(hour, []).append(self._line(event))
             for hour, some in lines.items():
-                if not self._file(hour).append(b"".join(some)):
-                    self._dropped["disk"] += len(some)
+                if not self._place.append(hour, some):
+                    self._dropped[self._place.lost_for] += len(some)
             self._bytes_out += size
-
-    def _file(self, hour: str) -> _File:
-        if hour not in self._files:
-            for old in sorted(self._files)[:-1]:  # a long request's response may still belong to the hour before
-                self._files.pop(old).close()
-            self._files[hour] = _File(self._folder / hour / self._file_name)
-        return self._files[hour]
+        self._place.tick()
 
     def _line(self, event: _Waiting) -> bytes:
         moment = datetime.fromtimestamp(event.at, UTC).isoformat(timespec="microseconds")
@@ -202,6 +228,96 @@ class PayloadLog:
             parts += [b',"data_base64":"', base64.b64encode(body), b'"']
         parts.append(b"}\n")
         return b"".join(parts)
+
+
+class _Place(Protocol):
+    """Where lines are kept. Never raises."""
+
+    lost_for: str
+    """Why a line that it could not keep is lost."""
+
+    def append(self, hour: str, lines: list[bytes]) -> bool:
+        """Whether it keeps them; if not, none of them."""
+
+    def tick(self) -> None:
+        """Called often."""
+
+    def close(self) -> int:
+        """How many lines are lost after all."""
+
+
+class _Files:
+    """One file an hour."""
+
+    lost_for = "disk"
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._files: dict[str, _File] = {}
+
+    def append(self, hour: str, lines: list[bytes]) -> bool:
+        if hour not in self._files:
+            for old in sorted(self._files)[:-1]:  # a long request's response may still belong to the hour before
+                self._files.pop(old).close()
+            self._files[hour] = _File(self._folder / hour / self._name)
+        return self._files[hour].append(b"".join(lines))
+
+    def tick(self) -> None:
+        pass
+
+    def close(self) -> int:
+        for file in self._files.values():
+            file.close()
+        return 0
+
+
+class _Objects:
+    """Several objects an hour. What the store does not take now waits in memory for the next time."""
+
+    lost_for = "store"
+
+    def __init__(self, open_store: Callable[[], Store], name: str, most_bytes: int) -> None:
+        self._open, self._name, self._most_bytes = open_store, name, most_bytes
+        self._store: Store | None = None
+        self._waiting: dict[str, list[bytes]] = {}
+        self._size = 0
+        self._number = 0
+        self._next = time.monotonic() + PART_SECONDS
+        self._failing = False
+
+    def append(self, hour: str, lines: list[bytes]) -> bool:
+        size = sum(map(len, lines))
+        if self._size + size > self._most_bytes:
+            return False
+        self._waiting.setdefault(hour, []).extend(lines)
+        self._size += size
+        return True
+
+    def tick(self) -> None:
+        if time.monotonic() >= self._next or (self._size >= PART_BYTES and not self._failing):
+            self._put()
+
+    def close(self) -> int:
+        self._put()
+        return sum(map(len, self._waiting.values()))
+
+    def _put(self) -> None:
+        self._next = time.monotonic() + PART_SECONDS
+        for hour in list(self._waiting):
+            data = b"".join(self._waiting[hour])
+            try:
+                self._store = self._store or self._open()
+                # the same name until it is certain: what is put again starts with what may be there already
+                self._store.put(f"{hour}/{self._name}-{self._number}.jsonl", data)
+            except UpkeepError as error:
+                if not self._failing:
+                    log.warning("the payload log cannot be written; it waits in memory: %s", error)
+                self._failing = True
+                return
+            self._number += 1
+            self._failing = False
+            self._size -= len(data)
+            del self._waiting[hour]
 
 
 class _File:

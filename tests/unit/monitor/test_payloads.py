@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pyarrow as pa
@@ -17,7 +17,7 @@ from upkeep.data.kinds import to_kind
 from upkeep.monitor import payloads
 from upkeep.monitor.payloads import Answers, Pairing, hour_of, log_files, read_answers, sweep, wanted
 from upkeep.serving.payload import Event, PayloadLog, read_line
-from upkeep.store import open_store
+from upkeep.store import Store, open_store
 
 
 def event(kind: Any, data: Any, *, id: str = "r1", version: str = "v1", service: str = "loans-v1") -> Event:
@@ -183,6 +183,48 @@ def test_what_the_server_writes_is_read(tmp_path: Path) -> None:
     table = pa.Table.from_batches(found)
     assert table.column("_key").to_pylist() == [str(number) for number in range(10)]
     assert set(table.column("_version").to_pylist()) == {"v3"}
+
+
+def test_of_a_log_of_objects_only_the_days_that_may_be_new_are_listed(tmp_path: Path) -> None:
+    spec = make_spec(tmp_path)
+    store = open_store("memory://")
+    listed: list[str] = []
+
+    class Listing:
+        uri = store.uri
+        open = staticmethod(store.open)
+
+        def list(self, prefix: str = "") -> Any:
+            listed.append(prefix)
+            return store.list(prefix)
+
+    def logged(name: str, at: datetime) -> None:
+        log = PayloadLog(lambda: store, service="loans-v3", namespace="models", version="v3")
+        moment = at.timestamp()
+        log.put("request", name, requested=moment, at=moment, body=orjson.dumps({"instances": [row(name)]}))
+        log.put("response", name, requested=moment, at=moment, body=orjson.dumps(SAID))
+        log.close()
+
+    marks: dict[str, int] = {}
+
+    def read(now: datetime) -> list[str]:
+        keys: list[str] = []
+        listed.clear()
+        since = now - timedelta(days=30)
+        answers = read_answers(
+            cast(Store, Listing()), wanted(spec), marks=marks, pairing=Pairing(), now=now, since=since
+        )
+        for batch, new in answers:
+            keys += batch.column("_key").to_pylist()
+            marks.update(new)
+        return keys
+
+    logged("a", NOON - timedelta(days=3))
+    assert (read(NOON), len(listed)) == (["a"], 32)
+    logged("b", NOON)
+    logged("late", NOON - timedelta(days=3, hours=2))
+    assert sorted(read(NOON)) == ["b", "late"] and len(listed) == 6
+    assert read(NOON + timedelta(hours=1)) == [] and len(listed) == 3
 
 
 def test_an_hour_at_a_time_and_only_what_is_new(tmp_path: Path) -> None:

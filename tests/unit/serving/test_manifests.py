@@ -23,7 +23,20 @@ from upkeep.serving.manifests import (
     service_name,
     version_number,
 )
-from upkeep.spec.model import Data, Features, Metadata, ModelSpec, ObjectStore, Retrain, Serving, Target
+from upkeep.serving.server.__main__ import parse
+from upkeep.spec.model import (
+    Data,
+    Features,
+    Metadata,
+    ModelSpec,
+    Monitoring,
+    ObjectStore,
+    Payloads,
+    Privacy,
+    Retrain,
+    Serving,
+    Target,
+)
 
 SPEC = ModelSpec(
     metadata=Metadata(name="flight-delays"),
@@ -50,7 +63,26 @@ def test_a_version_is_one_service_that_says_what_it_serves() -> None:
     assert model["runtime"] == "upkeep-server"
     assert model["resources"]["limits"] == model["resources"]["requests"] == {"cpu": "500m", "memory": "1Gi"}
     # Both versions answer to the model's name, whichever of them a request meets.
-    assert model["args"] == ["--model_name=flight-delays"]
+    assert model["args"][0] == "--model_name=flight-delays"
+
+
+def test_a_server_logs_where_its_pod_does_not_end() -> None:
+    def given(spec: ModelSpec) -> tuple[list[str], dict[str, str]]:
+        model = yaml.safe_load(render_version(spec, V13))["spec"]["predictor"]["model"]
+        return model["args"][1:], {each["name"]: each["value"] for each in model["env"]}
+
+    private = replace(
+        SPEC,
+        data=replace(SPEC.data, privacy=Privacy(drop=("tail",), hash=("email",))),
+        object_store=ObjectStore(endpoint="http://minio:9000"),
+    )
+    args, env = given(private)
+    assert args == ["--namespace=models", "--payloads=s3://upkeep/flight-delays/payloads", "--payload-drop=tail,email"]
+    assert parse(["--model_name=m", *args], env).payload_drop == ("tail", "email")
+    assert env["AWS_ENDPOINT_URL"] == "http://minio:9000"
+    for payloads in (Payloads(log=False), Payloads(source="/a/folder")):
+        args, env = given(replace(private, monitoring=Monitoring(payloads=payloads)))
+        assert args == [] and "AWS_ENDPOINT_URL" not in env
 
 
 def test_the_server_of_a_delta_is_told_where_its_base_is() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from upkeep.errors import OutsideError
 from upkeep.serving import payload
 from upkeep.serving.payload import PayloadLog, read_events, read_line, without_columns
+from upkeep.store import Store, open_store
 
 NOON = datetime(2026, 3, 1, 12, 30, tzinfo=UTC).timestamp()
 
 
-def make(folder: Path, **options: Any) -> PayloadLog:
-    return PayloadLog(folder, service="m-v3", namespace="models", version="v3", **options)
+def make(place: Path | Callable[[], Store], **options: Any) -> PayloadLog:
+    return PayloadLog(place, service="m-v3", namespace="models", version="v3", **options)
 
 
 def test_a_request_and_its_response_come_back(tmp_path: Path) -> None:
@@ -213,3 +216,79 @@ def test_no_request_ends_the_log(tmp_path: Path, body: bytes) -> None:
         ("odd", None),
         ("next", {"instances": [{"a": 1}]}),
     ]
+
+
+def in_store(store: Store) -> list[tuple[str, list[str]]]:
+    """(hour, ids) of each object."""
+    found = []
+    for entry in sorted(store.list()):
+        events = [read_line(line) for line in store.get(entry.key).splitlines()]
+        found.append((entry.key.rpartition("/")[0], [event.id for event in events if event]))
+    return found
+
+
+def wait_for(seen: Callable[[], bool]) -> None:
+    while not seen():
+        threading.Event().wait(0.01)
+
+
+def test_objects_hold_some_time_each_and_the_last_is_put_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload, "PART_BYTES", 1)
+    store = open_store("memory://")
+    log = make(lambda: store)
+    log.put("request", "1", requested=NOON, at=NOON, body=b"{}")
+    wait_for(lambda: len(in_store(store)) == 1)
+    monkeypatch.setattr(payload, "PART_BYTES", 1 << 20)
+    for name, moment in (("2", NOON), ("3", NOON + 3600), ("4", NOON)):
+        log.put("request", name, requested=moment, at=moment, body=b"{}")
+    log.close()
+    assert in_store(store) == [
+        ("date=2026-03-01/hour=12", ["1"]),
+        ("date=2026-03-01/hour=12", ["2", "4"]),
+        ("date=2026-03-01/hour=13", ["3"]),
+    ]
+    assert log.dropped == {"full": 0, "store": 0}
+
+
+def test_what_a_store_refuses_is_put_later_under_the_same_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payload, "PART_SECONDS", 0.0)
+    store = open_store("memory://")
+    tried: list[str] = []
+
+    class Lame:
+        """Keeps the first object, and says that it did not."""
+
+        def put(self, key: str, data: bytes) -> None:
+            tried.append(key)
+            if len(tried) < 3:
+                store.put(key, data)
+                raise OutsideError("no answer")
+            store.put(key, data)
+
+    opened: list[int] = []
+
+    def opens() -> Any:
+        opened.append(1)
+        if len(opened) == 1:
+            raise OutsideError("no such host")
+        return Lame()
+
+    log = make(opens)
+    log.put("request", "1", requested=NOON, at=NOON, body=b"{}")
+    wait_for(lambda: len(tried) >= 1)
+    log.put("request", "2", requested=NOON, at=NOON, body=b"{}")
+    wait_for(lambda: len(tried) >= 3)
+    log.close()
+    assert [name for _, ids in in_store(store) for name in ids] == ["1", "2"]  # once each
+    assert log.dropped == {"full": 0, "store": 0}
+
+
+def test_what_never_gets_into_a_store_is_counted_and_holds_no_more_memory_than_it_may() -> None:
+    def opens() -> Store:
+        raise OutsideError("no such host")
+
+    log = make(opens, most_bytes=1000)
+    for number in range(9):
+        log.put("request", str(number), requested=NOON, at=NOON, body=b"{}")
+    log.close()
+    assert log.dropped == {"full": 0, "store": 9}

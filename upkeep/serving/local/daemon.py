@@ -14,8 +14,6 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from upkeep import records
 from upkeep.errors import InputError, Problem, UpkeepError, Where, known
@@ -462,7 +460,7 @@ class Daemon:
         self._changed.set()
 
     def _launch_real(self, spec: ModelSpec, wanted: WantedServer, environ: Mapping[str, str]) -> Launch:
-        return launch(spec, wanted, environ, payloads=payload_folder(spec, self._folder))
+        return launch(spec, wanted, environ)
 
     # --- what we say -----------------------------------------------------------------------------------------------
 
@@ -504,17 +502,6 @@ class Daemon:
                 then = "its requests fail" if model.weights.get(version) else f"until it does, traffic goes {goes}"
                 problems.append(Problem(f"{version} does not answer ({why}); {then}"))
         return tuple(problems)
-
-
-def payload_folder(spec: ModelSpec, folder: Folder) -> Path | None:
-    """Where requests and answers are logged; None: nowhere. A log in S3 is kept in the cluster's folder instead."""
-    payloads = spec.monitoring.payloads
-    if not payloads.log:
-        return None
-    place = payloads.source or f"{spec.store.rstrip('/')}/{spec.name}/payloads"
-    if place.startswith("file://"):
-        return Path(unquote(urlsplit(place).path))
-    return folder.root / "payloads" / spec.name if "://" in place else Path(place)
 
 
 def _service(model: _Model, version: str) -> ServiceState:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +18,7 @@ from upkeep.serving.local.folder import Folder, read_json, write_json
 from upkeep.serving.local.gateway import free_port
 from upkeep.serving.local.process import Process, last_words
 from upkeep.serving.local.wanted import WantedServer
+from upkeep.serving.payload import server_options
 from upkeep.spec.model import ModelSpec
 
 _POLL = 0.05
@@ -54,16 +54,14 @@ class Launch:
     environ: Mapping[str, str]
 
 
-def launch(spec: ModelSpec, wanted: WantedServer, environ: Mapping[str, str], *, payloads: Path | None) -> Launch:
-    """The model server's command line; ``payloads``: where requests and answers are logged, None: nowhere."""
+def launch(spec: ModelSpec, wanted: WantedServer, environ: Mapping[str, str]) -> Launch:
+    """The model server's command line."""
     privacy = spec.data.privacy
     options = {
         "--model-name": spec.name,
         "--storage-uri": wanted.storage_uri,
-        "--namespace": spec.serving.namespace,
         "--service": wanted.service,
-        "--payload-dir": str(payloads or ""),
-        "--payload-drop": ",".join((*privacy.drop, *privacy.hash)),
+        **server_options(spec),
         "--allow": ",".join(spec.estimators),
     }
     given = {"UPKEEP_VERSION": wanted.version, "UPKEEP_DIGEST": wanted.digest}

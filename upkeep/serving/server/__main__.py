@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 MODEL_DIR = "/mnt/models"
 """Where KServe's storage initializer puts a model."""
@@ -28,7 +27,8 @@ class Options:
     host: str
     http_port: int
     grpc_port: int | None
-    payload_dir: Path | None
+    payloads: str
+    """A folder, ``file://`` or ``s3://``; empty: nowhere."""
     payload_drop: tuple[str, ...]
     namespace: str
     service: str
@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str], environ: dict[str, str]) -> Options:
         host=given.host,
         http_port=given.http_port,
         grpc_port=given.grpc_port,
-        payload_dir=given.payload_dir,
+        payloads=given.payloads,
         payload_drop=_names(given.payload_drop),
         namespace=given.namespace,
         service=given.service or f"{given.model_name}-{version}",
@@ -80,7 +80,9 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="The address to listen on; 0.0.0.0 in a container.")
     parser.add_argument("--http-port", type=int, default=8080, help="0: any free one.")
     parser.add_argument("--grpc-port", type=int, help="Without it there is no gRPC.")
-    parser.add_argument("--payload-dir", type=Path, help="Where requests and answers are kept; without it, nowhere.")
+    parser.add_argument(
+        "--payloads", default="", help="Where requests and answers are kept: a folder or s3://…; without it, nowhere."
+    )
     parser.add_argument("--payload-drop", default="", help="Columns that must not be kept, with commas between.")
     parser.add_argument("--namespace", default="models", help="For the payload log.")
     parser.add_argument("--service", help="The InferenceService's name, for the payload log. (default NAME-VERSION)")

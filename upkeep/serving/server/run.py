@@ -8,10 +8,12 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
 
+from upkeep.data.read import local_path
 from upkeep.errors import OutsideError, Where
 from upkeep.serving.payload import PayloadLog
 from upkeep.serving.server import grpc
@@ -19,6 +21,7 @@ from upkeep.serving.server.fetch import expected_digest
 from upkeep.serving.server.metrics import Metrics
 from upkeep.serving.server.model import ServedModel
 from upkeep.serving.server.rest import Door, data_plane, kserve_app
+from upkeep.store import open_store
 
 if TYPE_CHECKING:
     from upkeep.serving.server.__main__ import Options
@@ -114,10 +117,11 @@ def _stop(server: uvicorn.Server) -> None:
 
 
 def _payload_log(options: Options, metrics: Metrics) -> PayloadLog | None:
-    if options.payload_dir is None:
+    if not options.payloads:
         return None
+    folder = local_path(options.payloads)
     payload_log = PayloadLog(
-        options.payload_dir,
+        folder or partial(open_store, options.payloads, make=False),
         service=options.service,
         namespace=options.namespace,
         version=options.version,

@@ -133,7 +133,7 @@ def test_a_servers_process_holds_none_of_the_others_secrets() -> None:
     )
     secrets = dict.fromkeys(("UPKEEP_GIT_TOKEN", "UPKEEP_PRIVACY_KEY", "UPKEEP_KFP_TOKEN", "HOOK"), "s3cr3t")
     wanted = WantedServer(version="v1", digest="1" * 64, service="tiny-v1", storage_uri="file:///models/1")
-    given = launch(spec, wanted, secrets | {"AWS_SECRET_ACCESS_KEY": "its own", "": ""}, payloads=None).environ
+    given = launch(spec, wanted, secrets | {"AWS_SECRET_ACCESS_KEY": "its own", "": ""}).environ
     assert "s3cr3t" not in given.values()
     assert given["AWS_SECRET_ACCESS_KEY"] == "its own"
 

@@ -24,7 +24,7 @@ def test_it_counts_and_keeps_what_it_answered_and_answers_what_is_in_flight_befo
     digest = folder_digest(tmp_path / "model")
     body = {"instances": ROWS.to_pylist()}
     log = tmp_path / "log"
-    with running("--model_dir", str(tmp_path / "model"), "--payload-dir", str(log), digest=digest) as server:
+    with running("--model_dir", str(tmp_path / "model"), "--payloads", str(log), digest=digest) as server:
         for identity in ("one", "two", "three"):
             answer = httpx.post(f"{server.url}/v1/models/flight-delays:predict", json=body, headers={"ce-id": identity})
             assert (answer.status_code, answer.headers["x-request-id"]) == (200, identity)
